@@ -49,7 +49,7 @@ struct count {
 	u64 bytes;
 };
 
-/* Which flows a driver makes: first + (a number under the mask). */
+/* Which flows a driver makes on this CPU: first + (a number under the mask). */
 struct drive {
 	u64 next;
 	u32 first;
@@ -68,7 +68,7 @@ PINNED("array", u32, struct backend, backends, MAX_BACKENDS);
 PINNED("percpu_array", u32, struct count, service_counts, MAX_SERVICES);
 PINNED("percpu_array", u32, struct count, backend_counts, MAX_BACKENDS);
 
-PINNED("array", u32, struct drive, drives, 1);
+PINNED("percpu_array", u32, struct drive, drives, 1);
 PINNED("prog", u32, u32, targets, 1);
 PINNED("percpu_array", u32, u64, received, 1);
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from dev.bench.baselines import Baselines
+from dev.bench.cores import Cores
 from dev.bench.costs import Costs
 from dev.bench.dashboard import dashboard
 from dev.bench.director_target import MH, Fleet, Ours
@@ -19,7 +20,7 @@ from dev.bench.footprint import footprint
 from dev.bench.goals import judge
 from dev.bench.large import large
 from dev.bench.live import Live
-from dev.bench.machine import Machine, Stolen, last_cpu, pinned
+from dev.bench.machine import Machine, Stolen, allowed_cpus, pinned
 from dev.bench.members import members
 from dev.bench.report import Part, Program, Report
 from dev.bench.servers import Servers
@@ -43,14 +44,15 @@ class Options:
 
 def run_bench(options: Options, say: Say) -> Report:
     """Everything is gone again afterwards; what a killed run left is cleared first, with the lab of that name."""
-    begin, cpu, pace = time.monotonic(), last_cpu(), options.pace
+    begin, cpus, pace = time.monotonic(), allowed_cpus(), options.pace
+    cpu = cpus[-1]
     machine, stolen = Machine.here(cpu), Stolen(cpu)
     figures: list[Figure] = []
     with Lab(options.name, backends=2, numbered=options.numbered) as lab:
         with Wire(lab.topology.name) as wire, pinned(cpu):
             say("compiling the baseline programs and the director's")
             with Baselines(f"{lab.topology.instance.name}-baselines", SIZES) as baselines:
-                program = _in_kernel(options, baselines, wire, figures, say)
+                program = _in_kernel(options, baselines, wire, cpus, figures, say)
         if pace.server_rounds:
             say("real clients and servers: connections a second, upload and download")
             figures += Servers(lab, pace).run()
@@ -71,7 +73,7 @@ def run_bench(options: Options, say: Say) -> Report:
 
 
 def _in_kernel(
-    options: Options, baselines: Baselines, wire: Wire, figures: list[Figure], say: Say
+    options: Options, baselines: Baselines, wire: Wire, cpus: list[int], figures: list[Figure], say: Say
 ) -> Program:
     """Loads the director's program anew where its tables must be empty."""
     pace = options.pace
@@ -85,6 +87,8 @@ def _in_kernel(
         figures += _told(say, "packets that go through tunnels", costs.tunnels())
         what = f"established TCP and new flows, up to {pace.flows[-1]:,} flows, {pace.rounds} rounds"
         figures += _told(say, what, costs.established(Workload.TCP4, Workload.TCP6, with_new=True))
+        what = "the same on one processor, and on two at once"
+        figures += _told(say, what, Cores(baselines, fleet, pace, cpus).run())
         figures += _told(say, "packets over a cable", Live(wire, baselines, fleet, pace).run())
     wire.keep(*drivers)
     if pace.with_udp:

@@ -7,6 +7,10 @@ measured as it is. Knows nothing of what the programs do.
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from dev.bench.baselines import Baselines
@@ -43,24 +47,53 @@ class Driver:
     ) -> RunResult:
         """Send so many packets of these flows; goes on with the next flow, or at the one numbered `start`."""
         self.set(flows, self._next if start is None else start)
+        self._aim(program)
+        self._next = (self._next if start is None else start) + packets
+        return self._run(frame, packets)
+
+    def run_on(
+        self, cpus: Sequence[int], program: int, frame: Frame, flows: Flows, packets: int
+    ) -> list[RunResult]:
+        """Send so many packets on each of these CPUs, on all at once; each goes on with the flows that follow those
+        of the one before."""
+        self._aim(program)
+        begin = threading.Barrier(len(cpus))
+
+        def run(cpu: int) -> RunResult:
+            os.sched_setaffinity(0, {cpu})  # of this thread, which ends with the pool
+            begin.wait()
+            return self._run(frame, packets)
+
+        starts = [self._next + packets * place for place in range(len(cpus))]
+        self._next += packets * len(cpus)
+        self.set(flows, dict(zip(cpus, starts, strict=True)))
+        with ThreadPoolExecutor(len(cpus)) as pool:
+            return list(pool.map(run, cpus))
+
+    def _aim(self, program: int) -> None:
         if program != self._target:
             libbpf.update(self._baselines.map("targets"), number(0), number(program))
             self._target = program
-        self._next = (self._next if start is None else start) + packets
+
+    def _run(self, frame: Frame, packets: int) -> RunResult:
         result = libbpf.prog_test_run(
             self._baselines.function(_FUNCTIONS[frame.family]), frame.data, LOOPBACK, repeat=packets
         )
         assert result.verdict != XdpVerdict.ABORTED, "the driver does not know this frame"
         return result
 
-    def set(self, flows: Flows, start: int = 0) -> None:
-        """What the drivers, and the generator, send from now on."""
-        drive = pack(
-            self._baselines.layout.maps["drives"]["value"],
-            next=start,
-            first=flows.first,
-            mask=flows.count - 1,
-            random=int(flows.random),
-            addresses=NEAR_MAC + CLIENT_MAC,
-        )
-        libbpf.update(self._baselines.map("drives"), number(0), drive)
+    def set(self, flows: Flows, starts: int | Mapping[int, int] = 0) -> None:
+        """What the drivers, and the generator, send from now on, from flow number `starts` on, or from that of each
+        CPU."""
+        drives = [
+            pack(
+                self._baselines.layout.maps["drives"]["value"],
+                next=starts if isinstance(starts, int) else starts.get(cpu, 0),
+                first=flows.first,
+                mask=flows.count - 1,
+                random=int(flows.random),
+                addresses=NEAR_MAC + CLIENT_MAC,
+            )
+            for cpu in range(libbpf.possible_cpus())
+        ]
+        libbpf.update(self._baselines.map("drives"), number(0), b"".join(drives))

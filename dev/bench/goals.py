@@ -14,6 +14,8 @@ from dev.bench.baselines import (
     BASELINE_B,
     BASELINE_C,
 )
+from dev.bench.cores import FLOWS as SHARED
+from dev.bench.cores import PROCESSORS, established, new
 from dev.bench.costs import OURS
 from dev.bench.dashboard import BUSY as VIEWED
 from dev.bench.dashboard import PAINT, SIZE, VIEWERS
@@ -132,6 +134,22 @@ def targets(pace: Pace) -> list[Target]:
                 [(by_members(name, count), by_members(name, COUNTS[0])) for count in COUNTS[1:]],
             )
             for name in SCHEDULERS
+        ),
+        *(
+            Target(
+                f"{name}: an established packet on {PROCESSORS} processors at once against one",
+                1.15,
+                [(established(name, count, PROCESSORS), established(name, count, 1)) for count in SHARED],
+            )
+            for name in (MH, WLC)
+        ),
+        *(
+            Target(
+                f"{name}: a new connection on {PROCESSORS} processors at once against one",
+                1.3,
+                [(new(name, PROCESSORS), new(name, 1))],
+            )
+            for name in (MH, WLC)
         ),
         Target("not for us at twice doing nothing", 2.0, [(Key(each, OURS), bare) for each in NOT_FOR_US]),
         *(

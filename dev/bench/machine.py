@@ -57,9 +57,9 @@ def model_of(cpuinfo: str) -> str:
     return platform.machine()
 
 
-def last_cpu() -> int:
-    """Interrupts and other processes like the first one."""
-    return max(os.sched_getaffinity(0))
+def allowed_cpus() -> list[int]:
+    """Those that this process may run on, in order. Interrupts and other processes like the first one."""
+    return sorted(os.sched_getaffinity(0))
 
 
 @contextmanager

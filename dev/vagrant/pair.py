@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from dev.package.lifecycle import successor
-from dev.vagrant.pulse import SCRIPT, Pulse
+from dev.vagrant.remote_clock import CLOCK_SERVER, RemoteClock
 from dev.vagrant.service import Service
 from dev.vagrant.stage import CLIENT, DIRECTOR, RETURNING, SECOND, VIP4, VIP6, Stage
 from xdpdirector.errors import DirectorError, TimedOutError
@@ -97,7 +97,7 @@ class MachinePair:
 
     def __init__(self, stage: Stage) -> None:
         self._machines, self._stage = stage.machines, stage
-        self._pulses: dict[str, Pulse] = {}
+        self._clocks: dict[str, RemoteClock] = {}
         self._alive = [DIRECTOR, SECOND]
         self._later = Path()
         self.died: float | None = None
@@ -105,21 +105,21 @@ class MachinePair:
     def __enter__(self) -> MachinePair:
         with ExitStack() as stack:
             for name in (CLIENT, *self._alive):
-                stack.callback(self._stop_pulse, name)
-                self._start_pulse(name)
+                stack.callback(self._stop_clock, name)
+                self._start_clock(name)
             stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in list(self._pulses):
-            self._stop_pulse(name)
+        for name in list(self._clocks):
+            self._stop_clock(name)
 
-    def _start_pulse(self, name: str) -> None:
-        self._pulses[name] = Pulse(self._machines.command(name, SCRIPT)).__enter__()
+    def _start_clock(self, name: str) -> None:
+        self._clocks[name] = RemoteClock(self._machines.command(name, CLOCK_SERVER)).__enter__()
 
-    def _stop_pulse(self, name: str) -> None:
-        if pulse := self._pulses.pop(name, None):
-            pulse.__exit__(None, None, None)
+    def _stop_clock(self, name: str) -> None:
+        if clock := self._clocks.pop(name, None):
+            clock.__exit__(None, None, None)
 
     def prepare(self, work: Path) -> None:
         """The clients' programs are the package's; the directors get the file of a later release."""
@@ -168,7 +168,7 @@ class MachinePair:
     # What the story asks
 
     def now(self) -> float:
-        return self._pulses[CLIENT].now()
+        return self._clocks[CLIENT].now()
 
     def lag(self) -> float:
         if DIRECTOR not in self._alive:
@@ -189,12 +189,12 @@ class MachinePair:
         return found
 
     def stood_still(self) -> float:
-        return max(pulse.stood_still() for pulse in self._pulses.values())
+        return max(clock.longest_stall() for clock in self._clocks.values())
 
     # What is done to them
 
     def kill(self) -> None:
-        self._stop_pulse(DIRECTOR)
+        self._stop_clock(DIRECTOR)
         self._alive.remove(DIRECTOR)
         self._machines.cut_power(DIRECTOR)
         self.died = self.now()
@@ -204,7 +204,7 @@ class MachinePair:
         """It boots; nobody tells it anything."""
         self._machines.power_on(DIRECTOR, RETURNING)
         self._alive.insert(0, DIRECTOR)
-        self._start_pulse(DIRECTOR)
+        self._start_clock(DIRECTOR)
         self._wait_active(DIRECTOR)
         self._wait_synced()
 

@@ -13,7 +13,7 @@ import pytest
 from dev.vagrant import pair
 from dev.vagrant.account import Account
 from dev.vagrant.pair import LIMITS, MachinePair, TooSlowError
-from dev.vagrant.pulse import Pulse
+from dev.vagrant.remote_clock import RemoteClock
 from dev.vagrant.stage import DIRECTOR, SECOND, Stage
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.pair.report import Seen, judged
@@ -29,22 +29,22 @@ def clock(before: str = "") -> list[str]:
     return [sys.executable, "-c", f"{before}\n{CLOCK}"]
 
 
-class TestPulse:
+class TestRemoteClock:
     def test_it_tells_the_time_of_the_machine(self) -> None:
-        with Pulse(clock()) as pulse:
+        with RemoteClock(clock()) as remote:
             before = time.monotonic()
-            there = pulse.now()
+            there = remote.now()
 
         assert abs(there - 1000 - before) < 5
 
-    def test_it_says_how_long_a_machine_did_nothing(self) -> None:
+    def test_it_says_how_long_a_machine_stalled(self) -> None:
         once = "import sys, time\nprint(time.monotonic(), flush=True)\ntime.sleep(60)"
 
-        with Pulse([sys.executable, "-c", once]) as pulse:
-            wait_until(lambda: pulse.stood_still() > 1.0, "the second question waits", 30)
+        with RemoteClock([sys.executable, "-c", once]) as remote:
+            wait_until(lambda: remote.longest_stall() > 1.0, "the second request waits", 30)
 
-    def test_a_machine_that_says_no_time_is_told(self) -> None:
-        with pytest.raises(LabError, match="says no time"), Pulse(["false"]):
+    def test_a_machine_whose_clock_does_not_answer_is_an_error(self) -> None:
+        with pytest.raises(LabError, match="clock does not answer"), RemoteClock(["false"]):
             pass
 
 

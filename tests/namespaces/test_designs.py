@@ -12,13 +12,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.certificates import Certified, certify, sign
 from tests.support.designs import document, text
-from tests.support.lab_client import Conversation, answering
+from tests.support.lab_client import Conversation, answering, await_each
 from tests.support.lab_director import command, directing
 from xdpdirector.errors import UnreachableError
 from xdpdirector.lab import Lab
@@ -27,7 +28,6 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.pair.keepalived import Keepalived
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
-from xdpdirector.model import Address
 
 pytestmark = pytest.mark.root
 
@@ -50,13 +50,8 @@ def make_backends(lab: Lab, design: str) -> None:
 
 def await_answers(lab: Lab) -> None:
     """From each backend for each VIP."""
-    seen: set[tuple[Address, str]] = set()
-
-    def all_answered() -> bool:
-        seen.update((vip, answering(lab.client, vip)) for vip in (VIP4, VIP6))
-        return len(seen) == 2 * len(lab.backends)
-
-    wait_until(all_answered, "an answer from each backend for each VIP", timeout=SOON)
+    for vip in (VIP4, VIP6):
+        await_each({host.name for host in lab.backends}, partial(answering, lab.client, vip), SOON)
 
 
 @pytest.mark.parametrize(

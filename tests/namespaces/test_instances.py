@@ -10,14 +10,13 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from tests.support.lab_client import Conversation, answering
+from tests.support.lab_client import Conversation, answering, await_each
 from tests.support.lab_director import CHECK, becomes, command, directing
 from xdpdirector.errors import ConflictError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4
-from xdpdirector.lab.waiting import wait_until
 from xdpdirector.paths import InstancePaths
 
 pytestmark = pytest.mark.root
@@ -57,13 +56,7 @@ def second(lab: Lab, first: LabDirector) -> LabDirector:
 
 def both_answer(lab: Lab) -> None:
     """The backends of the first: the one with fewer connections until both have as many, and then in turn."""
-    seen: set[str] = set()
-
-    def asked() -> bool:
-        seen.add(answering(lab.client, VIP4))
-        return seen == {"backend1", "backend2"}
-
-    wait_until(asked, "both backends of the first director answer", 10.0)
+    await_each({"backend1", "backend2"}, lambda: answering(lab.client, VIP4), 10.0)
 
 
 def programs(lab: Lab) -> list[int | None]:

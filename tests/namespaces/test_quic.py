@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Certified, certify
+from tests.support.lab_client import await_each
 from tests.support.lab_director import CHECK, becomes, directing
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.lab import Lab
@@ -180,15 +181,12 @@ def test_a_client_that_moves_stays_with_a_backend_that_drains(lab: Lab, director
 
 
 def test_new_connections_go_to_all_backends(lab: Lab, director: LabDirector) -> None:
-    seen: set[str] = set()
-
-    def all_answered() -> bool:
+    def answered() -> str | None:
         with Connection(lab, VIP4) as connection:
             answer = connection.ask()
-            seen.update([answer[0]] if answer else [])
-        return seen == set(IDS)
+        return answer[0] if answer else None
 
-    wait_until(all_answered, "an answer from each backend", 30.0)
+    await_each(IDS, answered, 30.0)
 
 
 @pytest.mark.parametrize("director", [("wlc", None)], ids=["wlc"], indirect=True)

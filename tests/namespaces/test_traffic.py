@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.lab_client import Conversation, answering, datagrams, echoed
+from tests.support.lab_client import Conversation, answering, await_each, datagrams, echoed
 from tests.support.lab_director import CHECK, directing
 from tests.support.transfers import MEGABYTE, Download, Upload, random_octets
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
-from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
 pytestmark = [pytest.mark.root, pytest.mark.smoke]
@@ -60,13 +59,7 @@ def everyone(lab: Lab) -> set[str]:
 
 @VIPS
 def test_every_backend_serves(lab: Lab, director: LabDirector, vip: Address) -> None:
-    seen: set[str] = set()
-
-    def all_answered() -> bool:
-        seen.add(answering(lab.client, vip))
-        return seen == everyone(lab)
-
-    wait_until(all_answered, f"an answer from each of {everyone(lab)}")
+    await_each(everyone(lab), lambda: answering(lab.client, vip))
 
 
 @VIPS
@@ -108,16 +101,12 @@ def test_a_large_upload_arrives_whole(lab: Lab, director: LabDirector, vip: Addr
 def test_datagrams_reach_every_backend_and_stay_with_one(
     lab: Lab, director: LabDirector, vip: Address
 ) -> None:
-    seen: set[str] = set()
-
-    def all_echoed() -> bool:
+    def echoing() -> str:
         with datagrams(lab.client, vip, ECHO_PORT) as opened:
-            names = {echoed(opened, b"%d" % number) for number in range(5)}
-        assert len(names) == 1
-        seen.update(names)
-        return seen == everyone(lab)
+            [name] = {echoed(opened, b"%d" % number) for number in range(5)}
+        return name
 
-    wait_until(all_echoed, f"an echo from each of {everyone(lab)}")
+    await_each(everyone(lab), echoing)
 
 
 @VIPS

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from dev.bench.loaded import Programs
 from tests.support.far_backends import FAR4, FAR6, move_away, tunnelled
-from tests.support.lab_client import Conversation, answering
+from tests.support.lab_client import answering, await_each
 from tests.support.lab_director import CHECK, becomes, command, directing, verdict, view
-from tests.support.transfers import Download, Upload, random_octets
+from tests.support.transfers import large_transfers_arrive_whole
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE
 from xdpdirector.lab.director import LabDirector
@@ -73,30 +72,16 @@ def director(lab: Lab, request: pytest.FixtureRequest) -> Iterator[LabDirector]:
 
 @VIPS
 def test_backends_behind_a_router_serve(lab: Lab, director: LabDirector, vip: Address) -> None:
-    seen: set[str] = set()
-
-    def all_answered() -> bool:
-        seen.add(answering(lab.client, vip))
-        return seen == {host.name for host in lab.backends}
-
-    wait_until(all_answered, "an answer from each backend")
+    await_each({host.name for host in lab.backends}, lambda: answering(lab.client, vip))
 
 
 @VIPS
 def test_large_transfers_arrive_whole(lab: Lab, director: LabDirector, vip: Address) -> None:
     """The first segments are too long for the tunnel: the client is told, and sends shorter ones."""
-    content = random_octets(8)
     before = verdict(director, "reject_too_big")
 
-    with Conversation(lab.client, vip) as conversation:
-        with Upload(conversation, "sink-large", content, paced=False) as upload:
-            upload.finish()
-        received = lab.nginx(conversation.backend).received("sink-large")
-    with Conversation(lab.client, vip) as conversation, Download(conversation, paced=False) as download:
-        arrived = download.finish()
+    large_transfers_arrive_whole(lab, vip, megabytes=8)
 
-    assert received == content
-    assert arrived == sha256((lab.record.directory / "big").read_bytes()).hexdigest()
     lab.client.run("ip", "route", "flush", "cache")
     lab.client.run("ip", "-6", "route", "flush", "cache")
     assert verdict(director, "reject_too_big") > before

@@ -2,18 +2,16 @@
 """Backends on another interface than the clients: frames leave by XDP_REDIRECT."""
 
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 
 import pytest
 
-from tests.support.lab_client import Conversation, answering
+from tests.support.lab_client import answering, await_each
 from tests.support.lab_director import CHECK, directing, view
-from tests.support.transfers import Download, Upload, random_octets
+from tests.support.transfers import large_transfers_arrive_whole
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
-from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
 pytestmark = pytest.mark.root
@@ -50,25 +48,9 @@ def test_backends_are_reached_on_the_second_arm(lab: Lab, director: LabDirector)
 
 @VIPS
 def test_every_backend_serves(lab: Lab, director: LabDirector, vip: Address) -> None:
-    seen: set[str] = set()
-
-    def all_answered() -> bool:
-        seen.add(answering(lab.client, vip))
-        return seen == {host.name for host in lab.backends}
-
-    wait_until(all_answered, "an answer from each backend")
+    await_each({host.name for host in lab.backends}, lambda: answering(lab.client, vip))
 
 
 @VIPS
 def test_large_transfers_arrive_whole(lab: Lab, director: LabDirector, vip: Address) -> None:
-    content = random_octets(32)
-
-    with Conversation(lab.client, vip) as conversation:
-        with Upload(conversation, "sink-large", content, paced=False) as upload:
-            upload.finish()
-        received = lab.nginx(conversation.backend).received("sink-large")
-    with Conversation(lab.client, vip) as conversation, Download(conversation, paced=False) as download:
-        arrived = download.finish()
-
-    assert received == content
-    assert arrived == sha256((lab.record.directory / "big").read_bytes()).hexdigest()
+    large_transfers_arrive_whole(lab, vip, megabytes=32)

@@ -7,29 +7,37 @@ it there and the test holds it. Knows hosts and addresses; nothing of directors.
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
-from typing import Self
+from typing import Self, TypeVar
 
 from pyroute2 import netns
 
 from xdpdirector.lab.host import Host
+from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
+
+T = TypeVar("T")
 
 PATIENCE = 5.0
 
 
-def socket_on(host: Host, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    """A socket in the network namespace of a host."""
+def call_on(host: Host, function: Callable[[], T]) -> T:
+    """What the function returns in the network namespace of a host."""
 
-    def made() -> socket.socket:
+    def entered() -> T:
         netns.setns(str(host.node.namespace_path), flags=os.O_RDONLY)
-        return socket.socket(family, kind, protocol)
+        return function()
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(made).result()
+        return pool.submit(entered).result()
+
+
+def socket_on(host: Host, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A socket in the network namespace of a host."""
+    return call_on(host, lambda: socket.socket(family, kind, protocol))
 
 
 def family_of(address: Address) -> int:
@@ -114,6 +122,21 @@ def answering(host: Host, address: Address, port: int = 80, *, timeout: float = 
     """Who answers a new connection."""
     with Conversation(host, address, port, timeout=timeout) as conversation:
         return conversation.backend
+
+
+def await_each(names: Collection[str], ask: Callable[[], str | None], timeout: float = PATIENCE) -> None:
+    """Ask again and again until each of these backends has answered. `ask`: who answered, None for no answer; an
+    answer of somebody else fails."""
+    seen = set[str]()
+
+    def all_answered() -> bool:
+        answer = ask()
+        if answer is not None:
+            assert answer in names
+            seen.add(answer)
+        return seen == set(names)
+
+    wait_until(all_answered, f"an answer from each of {sorted(names)}", timeout)
 
 
 @contextmanager

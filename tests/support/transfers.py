@@ -14,6 +14,8 @@ from threading import Event
 from typing import Self
 
 from tests.support.lab_client import Conversation
+from xdpdirector.lab import Lab
+from xdpdirector.model import Address
 
 MEGABYTE = 1 << 20
 _CHUNKS = range(4096, 65536)
@@ -111,3 +113,17 @@ class Upload(Transfer):
 @cache
 def random_octets(megabytes: int) -> bytes:
     return os.urandom(megabytes * MEGABYTE)
+
+
+def large_transfers_arrive_whole(lab: Lab, vip: Address, megabytes: int) -> None:
+    """An upload of that size, and then a download of /big, each on a connection of its own. AssertionError, or the
+    error that broke them."""
+    content = random_octets(megabytes)
+    with Conversation(lab.client, vip) as conversation:
+        with Upload(conversation, "sink-large", content, paced=False) as upload:
+            upload.finish()
+        received = lab.nginx(conversation.backend).received("sink-large")
+    with Conversation(lab.client, vip) as conversation, Download(conversation, paced=False) as download:
+        arrived = download.finish()
+    assert received == content
+    assert arrived == sha256((lab.record.directory / "big").read_bytes()).hexdigest()

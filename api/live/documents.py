@@ -183,6 +183,7 @@ def _backends(sample: ServiceSample, before: ServiceSample | None, seconds: floa
         yield {
             "name": each.name,
             "address": str(each.address),
+            "forward": each.effective_forward,
             "weight": each.weight,
             "effective_weight": each.effective_weight,
             "admin": each.admin,

@@ -120,6 +120,13 @@ def test_what_can_be_done_to_backends(lab: Lab, director: LabDirector, address: 
     play("actions", address, director.client, silent=silent)
 
 
+def test_a_backend_behind_a_tunnel(director: LabDirector, address: str) -> None:
+    def forward(asked: dict[str, Any]) -> object:
+        return director.client.patch(backend_path(SERVICE, asked["backend"]), {"forward": asked["forward"]})
+
+    play("tunnel", address, director.client, forward=forward)
+
+
 def test_denying_and_allowing(director: LabDirector, address: str) -> None:
     def denied(asked: dict[str, Any]) -> object:
         return director.client.get(deny_path(asked["prefix"]))

@@ -166,6 +166,19 @@ export async function actions({ open, have, link }) {
   await row(page, "spare").waitFor({ state: "detached" });
 }
 
+export async function tunnel({ open, have, link }) {
+  const page = await open();
+  await logIn(page, link);
+  await go(page, "service");
+  const where = row(page, "backend2").locator(".c-name .soft");
+  const address = await where.innerText();
+  assert.match(address, /^[\d.]+$/);
+  await have("forward", { backend: "backend2", forward: "gue" });
+  await expect(() => where.innerText(), `gue to ${address}`);
+  await page.getByLabel("Search backends").fill("gue to");
+  await expect(() => page.locator(".body .row").count(), 1);
+}
+
 export async function guard({ open, have, link }) {
   const page = await open();
   await logIn(page, link);

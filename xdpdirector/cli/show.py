@@ -44,7 +44,7 @@ def status(instance: str, report: Document) -> Parts:
             rows.add_row(
                 "",
                 each["name"],
-                each["address"],
+                _where(each),
                 *_condition(each),
                 number(each["traffic"]["packets"]),
                 _why(each),
@@ -149,7 +149,7 @@ def backends(items: Sequence[Document]) -> Parts:
     for each in items:
         rows.add_row(
             f"{each['service']}/{each['name']}",
-            each["address"],
+            _where(each),
             *_condition(each),
             state("yes" if each["serving"] else "no"),
             *_traffic(each["traffic"]),
@@ -310,6 +310,12 @@ def _condition(each: Document) -> tuple[str, ...]:
         number(counts["active"]),
         number(counts["inactive"]),
     )
+
+
+def _where(each: Document) -> str:
+    """A backend's address, and the tunnel to it if there is one."""
+    forward = each.get("effective_forward", "direct")
+    return str(each["address"]) if forward == "direct" else f"{each['address']} by {forward}"
 
 
 def _why(each: Document) -> str:

@@ -125,6 +125,19 @@ async def test_what_passive_health_has_against_a_backend_is_told() -> None:
 
 
 @story
+async def test_how_packets_reach_a_backend_is_told() -> None:
+    """The service's word, unless the backend has its own."""
+    backends = {"web1": {"address": "203.0.113.21"}, "web2": {"address": "192.0.2.22", "forward": "direct"}}
+    document = WEB.model_dump() | {"forward": "gue", "backends": backends}
+    tunnelling = FakeDirector()
+    await tunnelling.create_service("web", ServiceSpec.model_validate(document), intent=ME)
+
+    shown = (await present(LiveFeed(tunnelling), "service:web"))["service:web"]["backends"]
+
+    assert [(each["name"], each["forward"]) for each in shown] == [("web1", "gue"), ("web2", "direct")]
+
+
+@story
 async def test_what_becomes_of_a_services_packets() -> None:
     clock, dropping = Clock(), await director()
     await dropping.create_service("mail", MAIL, intent=ME)

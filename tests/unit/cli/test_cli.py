@@ -446,6 +446,24 @@ def test_tables_are_whole_and_plain_without_a_terminal(run: Run, capsys: pytest.
 
 
 @pytest.mark.parametrize(
+    "arguments", [["status"], ["backend", "list"], ["service", "show", "web"]], ids=" ".join
+)
+def test_tables_name_the_tunnel_to_a_backend(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    run("backend", "add", "web/far", "203.0.113.21", "--forward", "ipip")
+    capsys.readouterr()
+
+    run(*arguments)
+
+    lines = capsys.readouterr().out.splitlines()
+    [far] = [line for line in lines if "203.0.113.21" in line]
+    [near] = [line for line in lines if "web1" in line]
+    assert "203.0.113.21 by ipip " in far
+    assert " by " not in near
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["service", "list"], ["service", "show", "web"], ["backend", "list"], ["backend", "show", "web/web1"],
      ["connections"], ["stats"]],

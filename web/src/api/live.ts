@@ -105,6 +105,8 @@ export interface ServiceRow {
 export interface BackendRow {
   name: string;
   address: string;
+  /** direct, or the tunnel to it: ipip, gue. */
+  forward: string;
   weight: number;
   effective_weight: number;
   admin: string;

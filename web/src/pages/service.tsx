@@ -8,6 +8,7 @@ import { type BackendRow, type State, history, present } from "../api/live.ts";
 import type { ServiceView as Details } from "../api/types.ts";
 import { Chart } from "../components/chart.tsx";
 import { Act, type Change, propose, refusal } from "../components/dialog.tsx";
+import { Panel, Table } from "../components/parts.tsx";
 import { type Column, Rows } from "../components/rows.tsx";
 import { StateWord, stateOf, tone } from "../components/state.tsx";
 import { may, now, route, store, stored, tell } from "../state.ts";
@@ -23,11 +24,14 @@ const only = signal<"all" | "out">("all");
 const sort = signal(stored("service.sort", "state"));
 const WORST = ["down", "partial", "drain", "drained", "maintenance", "unknown", "up"];
 
+/** Its address, and before it the tunnel if there is one: what is cut off where there is no room is the address. */
+const whereOf = (row: BackendRow) => (row.forward === "direct" ? row.address : `${row.forward} to ${row.address}`);
+
 const rows = computed(() => {
   const word = search.value.toLowerCase().trim();
   return (present.value?.service?.backends ?? []).filter((row) => {
     if (only.value === "out" && row.serving && row.operational === "up") return false;
-    return !word || `${row.name} ${row.address} ${row.reason} ${row.admin} ${row.operational}`.toLowerCase().includes(word);
+    return !word || `${row.name} ${whereOf(row)} ${row.reason} ${row.admin} ${row.operational}`.toLowerCase().includes(word);
   });
 });
 
@@ -184,7 +188,7 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
       by: (row) => row.name,
       cell: (row) => (
         <>
-          <b title={row.name}>{row.name}</b> <span class="soft">{row.address}</span>
+          <b title={row.name}>{row.name}</b> <span class="soft">{whereOf(row)}</span>
           <span class={`sub ${tone(row.operational)}`} title={row.reason}>
             {row.drain ? `${whole(row.drain.remaining)} left${row.drain.reason && `: ${row.drain.reason}`}` : row.reason || (row.operational === "unknown" ? "its check has not said anything yet" : "")}
           </span>
@@ -279,39 +283,20 @@ function Backends({ name }: { name: string }) {
 export function Verdicts({ of: counts, said }: { of: State["verdicts"] | undefined; said: string }) {
   const all = verdictsOf(counts ?? {});
   return (
-    <section class="panel" aria-labelledby="verdicts">
-      <header>
-        <h2 id="verdicts">Verdicts on packets, by reason</h2>
-        <span class="soft">{said}</span>
-      </header>
-      {!all.length && <p class="empty">No packet has come yet.</p>}
-      {all.length > 0 && (
-        <div class="scroll live-data" tabIndex={0} role="region" aria-label="Table: verdicts">
-          <table class="plain">
-            <thead>
-              <tr>
-                <th>Verdict</th>
-                <th>Reason</th>
-                <th class="number">Packets/s</th>
-                <th class="number">Packets</th>
-              </tr>
-            </thead>
-            <tbody>
-              {all.map((each) => (
-                <tr key={each.name}>
-                  <td>
-                    <StateWord state={each.verdict} />
-                  </td>
-                  <td>{each.reason || "to its backends"}</td>
-                  <td class="number">{short(each.rate)}</td>
-                  <td class="number">{whole(each.count)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
-    </section>
+    <Panel title="Verdicts on packets, by reason" said={said}>
+      <Table
+        label="Verdicts"
+        rows={all}
+        id={(each) => each.name}
+        empty="No packet has come yet."
+        heads={[
+          { title: "Verdict", cell: (each) => <StateWord state={each.verdict} /> },
+          { title: "Reason", cell: (each) => each.reason || "to its backends" },
+          { title: "Packets/s", number: true, cell: (each) => short(each.rate) },
+          { title: "Packets", number: true, cell: (each) => whole(each.count) },
+        ]}
+      />
+    </Panel>
   );
 }
 

@@ -17,7 +17,7 @@ from xdpdirector.lan.frame_builder import NOBODY
 from xdpdirector.model import Address, AdminState
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.next_hop import Route
-from xdpdirector.net.own_macs import related
+from xdpdirector.net.own_macs import covered
 from xdpdirector.state.edits import Services
 
 NAMED = 3  # names of one machine that a sentence lists
@@ -119,7 +119,7 @@ def scene(
         links=by_name,
         held={vip: _places(vip, by_name, interfaces) for vip in vips if _stands(vip, by_name)},
         vips=vips,
-        covered=frozenset(link.name for link in related(by_name.values(), interfaces)),
+        covered=frozenset(link.name for link in covered(by_name.values(), interfaces)),
         gateways=gateways or {},
     )
 

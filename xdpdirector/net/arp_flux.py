@@ -25,7 +25,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfbase
 
 from xdpdirector.net.interfaces import Arp, Interface
 from xdpdirector.net.netlink import Requests
-from xdpdirector.net.own_macs import related
+from xdpdirector.net.own_macs import covered
 from xdpdirector.system import untrusted_directory
 
 QUIET = Arp(ignore=1, announce=2)
@@ -47,11 +47,11 @@ class ArpFlux:
         self._complaints: set[str] = set()
 
     def prevent(self, links: Collection[Interface], carrying: Collection[str]) -> None:
-        """Configure interfaces that neither have the program attached nor are stacked on one that has.
-        Refusals by the kernel are logged once."""
-        covered = {link.index for link in related(links, carrying)}
+        """Configure interfaces of which the program does not see all frames. Refusals by the kernel are logged
+        once."""
+        seen = {link.index for link in covered(links, carrying)}
         for link in links:
-            if link.mac and link.index not in covered and not link.master:
+            if link.mac and link.index not in seen and not link.master:
                 wanted = _quieter(link.arp)
                 if wanted != link.arp and self._set(link, wanted):
                     self._before.setdefault(link.name, link.arp)

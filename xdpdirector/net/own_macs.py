@@ -54,11 +54,28 @@ def own_macs(links: Collection[Interface], carrying: Iterable[str]) -> list[byte
 
 
 def related(links: Collection[Interface], carrying: Iterable[str]) -> list[Interface]:
-    """The interfaces with the program, and all above and below them, which see the same frames."""
-    by_name = {link.name: link for link in links}
-    first = [by_name[name] for name in carrying if name in by_name]
-    below = _closure(first, lambda link: (other for other in links if _is_below(other, link)))
+    """The interfaces with the program, and all above and below them, which may see the same frames."""
+    below = _closure(
+        _named(links, carrying), lambda link: (other for other in links if _is_below(other, link))
+    )
     return _closure(below, lambda link: (other for other in links if _is_below(link, other)))
+
+
+def covered(links: Collection[Interface], carrying: Iterable[str]) -> list[Interface]:
+    """The interfaces whose frames all pass the program: those that carry it, their ports, and all above them.
+
+    Not those below a macvlan or VLAN device with the program: their other frames do not pass it.
+    """
+    first = _named(links, carrying)
+    ports = _closure(first, lambda link: (other for other in links if other.master == link.index))
+    return _closure(first, lambda link: (other for other in links if _is_below(link, other))) + [
+        link for link in ports if link not in first
+    ]
+
+
+def _named(links: Collection[Interface], names: Iterable[str]) -> list[Interface]:
+    by_name = {link.name: link for link in links}
+    return [by_name[name] for name in names if name in by_name]
 
 
 def _is_below(lower: Interface, upper: Interface) -> bool:

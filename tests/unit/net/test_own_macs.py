@@ -15,6 +15,7 @@ from xdpdirector.net.own_macs import (
     NO_MAC,
     FormerMacs,
     any_own,
+    covered,
     own_macs,
     write,
 )
@@ -68,6 +69,21 @@ LINKS = [LO, ETH0, ETH1, VLAN, VRRP, OTHER, BOND, SLAVE1, SLAVE2, BRIDGE, PORT, 
 )
 def test_macs_are_those_that_the_kernel_takes_frames_for(carrying: list[str], expected: list[int]) -> None:
     assert own_macs(LINKS, carrying) == [mac(number) for number in expected]
+
+
+@pytest.mark.parametrize(
+    ("carrying", "expected"),
+    [
+        pytest.param(["eth0"], ["eth0", "eth0.7", "vrrp.7"], id="stacked"),
+        pytest.param(["eth0.7"], ["eth0.7", "vrrp.7"], id="not the one below a VLAN device"),
+        pytest.param(["vrrp.7"], ["vrrp.7"], id="nor those below a macvlan"),
+        pytest.param(["bond0"], ["bond0", "eth2", "eth3"], id="ports"),
+        pytest.param(["eth2"], ["eth2", "bond0"], id="port"),
+        pytest.param(["gone"], [], id="gone"),
+    ],
+)
+def test_interfaces_of_which_the_program_sees_all_frames(carrying: list[str], expected: list[str]) -> None:
+    assert [link.name for link in covered(LINKS, carrying)] == expected
 
 
 def test_a_mac_that_two_have_stands_once() -> None:

@@ -17,9 +17,10 @@ from tests.support.veth_pair import (
     VIP6,
     Pair,
 )
+from xdpdirector.health.check_namespace import WHOLE_FOR
 from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.dialer import RouteOf
-from xdpdirector.health.vip_network import WHOLE_FOR, CheckNetwork
+from xdpdirector.health.vip_network import CheckNetwork
 from xdpdirector.net import interfaces
 from xdpdirector.net.netlink import Requests
 from xdpdirector.net.next_hop import Route

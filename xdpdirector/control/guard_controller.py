@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import random
 from bisect import bisect_left
@@ -456,7 +455,3 @@ class _Addresses:
             if (version, address) > (prefix.version, int(prefix.broadcast_address)):
                 return
             yield backend, text
-
-
-def _digest(spec: GuardSpec) -> str:
-    return sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from xdpdirector.errors import NotAllowedError
+from xdpdirector.health.check_namespace import SETTINGS, Enter, own_namespace
 from xdpdirector.health.socket_client import Helper
-from xdpdirector.health.vip_network import SETTINGS, Enter, own_namespace
 from xdpdirector.system import privileges, terminal
 from xdpdirector.system.privileges import Account
 

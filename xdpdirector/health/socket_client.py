@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class GivenNamespace:
-    """See `xdpdirector.health.vip_network.Inside`."""
+    """See `xdpdirector.health.check_namespace.Inside`."""
 
     def __init__(self, fd: int, helper: Helper) -> None:
         self.fd, self._helper = fd, helper

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_probe import FakeProbe
+from xdpdirector.health.check_namespace import Inside
 from xdpdirector.health.checks import (
     CheckFailed,
     Dial,
@@ -21,7 +22,7 @@ from xdpdirector.health.checks import (
 from xdpdirector.health.checks.dialer import PlainWays, RouteOf, attempt
 from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.health.targets import known_before, targets, verdict_on
-from xdpdirector.health.vip_network import CheckNetwork, Inside
+from xdpdirector.health.vip_network import CheckNetwork
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.model.checks import CheckSpec, TcpCheck
 from xdpdirector.model.status import Operational

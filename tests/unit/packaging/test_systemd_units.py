@@ -12,7 +12,7 @@ import pytest
 from dev.package.lock import DEBIANS
 from xdpdirector.daemon import drop_privileges, rlimits
 from xdpdirector.health import socket_helper
-from xdpdirector.health.vip_network import SETTINGS
+from xdpdirector.health.check_namespace import SETTINGS
 from xdpdirector.paths import DEFAULT_CONFIGURATION
 from xdpdirector.system import privileges
 

@@ -80,7 +80,7 @@ static __always_inline void call_tunnel(struct xdp_md *ctx, const struct packet 
 	scratch->backend = selection->index;
 	scratch->is_new = selection->is_new;
 	scratch->reason = reason;
-	stages.call(ctx, STAGES_AT + STAGE_TUNNEL);
+	tail_call(ctx, STAGE_TUNNEL);
 }
 
 /* The final reason: `reason` if the frame can leave. `action` is the verdict, `frame` the Ethernet

@@ -40,13 +40,9 @@ static __always_inline bool start_stage(struct scratch **scratch, struct service
 	return false;
 }
 
-/* The kernel turns a tail call with a constant index into a jump. With a variable index it is an
- * indirect call, which retpolines make expensive. The mark behind each call keeps the compiler from
- * merging calls with constant indices into one with a variable index. */
 static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
 {
-	stages.call(ctx, STAGES_AT + stage);
-	asm volatile("" : : "i"(stage));
+	tail_call(ctx, stage);
 	return internal_error();
 }
 

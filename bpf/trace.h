@@ -106,7 +106,7 @@ static __always_inline int traced_verdict(struct xdp_md *ctx, const struct packe
 		scratch->backend = backend;
 		scratch->action = action;
 		scratch->reason = reason;
-		stages.call(ctx, STAGES_AT + STAGE_TRACE);
+		tail_call(ctx, STAGE_TRACE);
 	}
 	return verdict(action, reason);
 }

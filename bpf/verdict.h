@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A verdict and its counter are one statement: `return verdict(XDP_PASS, PASS_NOT_IP);`. */
+/* The two ways out of a stage: a verdict, or a tail call to another stage. A verdict and its counter are
+ * one statement: `return verdict(XDP_PASS, PASS_NOT_IP);`. */
 #ifndef XDPDIRECTOR_VERDICT_H
 #define XDPDIRECTOR_VERDICT_H
 
@@ -17,6 +18,17 @@ static __always_inline int verdict(int action, enum reason reason)
 	if (count && !DRY_RUN)
 		*count += 1;
 	return action;
+}
+
+/* Continue with another stage. Returns only if that fails.
+ *
+ * The kernel turns a tail call with a constant index into a jump. With a variable index it is an
+ * indirect call, which retpolines make expensive. The mark behind each call keeps the compiler from
+ * merging calls with constant indices into one with a variable index. */
+static __always_inline void tail_call(struct xdp_md *ctx, u32 stage)
+{
+	stages.call(ctx, STAGES_AT + stage);
+	asm volatile("" : : "i"(stage));
 }
 
 /* Count a packet of a service that is dropped or rejected, besides its verdict. An index that is

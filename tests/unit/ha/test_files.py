@@ -47,7 +47,8 @@ def test_both_families_move_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patience", "interval", "timeout", "fall"), [(3, 1, 3, 3), (30, 1, 3, 30), (100, 3, 10, 34), (180, 6, 18, 30)]
+    ("patience", "interval", "timeout", "fall"),
+    [(3, 1, 3, 3), (30, 1, 3, 30), (100, 3, 10, 34), (180, 6, 18, 30)],
 )
 def test_a_director_with_patience_is_asked_less_often(
     patience: int, interval: int, timeout: int, fall: int

@@ -6,9 +6,8 @@
  * FIRST_BUCKET_FILL entries are used there and the second is the better one. The last word of an
  * entry is its record and also its lock: a record changes only by compare and swap, and is
  * RECORD_BUSY while another flow is written to the entry. A reader that finds the flow's key before
- * and after reading the record has the flow's record, if stores become visible in their order. That
- * holds on x86-64; elsewhere a packet may take the record of a flow that is being inserted for that
- * of the evicted one.
+ * and after reading the record has the flow's record: loads and stores are seen in their order, see
+ * memory_order.h.
  *
  * eviction.h says which flow a new one evicts if both buckets are full.
  *
@@ -17,7 +16,7 @@
 #ifndef XDPDIRECTOR_CONNTRACK_TABLE_H
 #define XDPDIRECTOR_CONNTRACK_TABLE_H
 
-#include "branchless.h"
+#include "memory_order.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -149,11 +148,6 @@ static __always_inline u64 record_with_state(u64 word, u64 states)
 	return opaque((word & ~((MAX_STATES - 1ULL) << STATE_SHIFT)) | state << STATE_SHIFT);
 }
 
-static __always_inline u64 read_once(const u64 *at)
-{
-	return *(const volatile u64 *)at;
-}
-
 static __always_inline bool compare_and_swap(u64 *at, u64 from, u64 to)
 {
 	if (DRY_RUN)
@@ -224,12 +218,21 @@ static __always_inline u64 *bucket6(u32 number)
 	return not_merged(connections6.lookup(&number));
 }
 
-static __always_inline bool entry_has_key(const u64 *entry, const struct ct_key *key, int words)
+/* `read`: gets what was read, for `behind`. */
+static __always_inline bool entry_has_key(const u64 *entry, const struct ct_key *key, int words,
+					  u64 *read)
 {
 #pragma unroll
-	for (int i = 0; i < KEY_WORDS; i++)
-		if (i < words - 1 && read_once(entry + i) != key->words[i])
+	for (int i = 0; i < KEY_WORDS; i++) {
+		u64 word;
+
+		if (i >= words - 1)
+			continue;
+		word = read_once(entry + i);
+		*read |= as_read(word);
+		if (word != key->words[i])
 			return false;
+	}
 	return true;
 }
 
@@ -242,12 +245,14 @@ static __always_inline bool bucket_search(u64 *bucket, int words, const struct c
 		return false;
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
-		u64 *entry = bucket + i * words;
+		const u64 *entry = bucket + i * words;
+		u64 read = 0;
 
-		if (!entry_has_key(entry, key, words))
+		if (!entry_has_key(entry, key, words, &read))
 			continue;
-		found->is.word = read_once(entry + words - 1);
-		if (found->is.record.front == front && entry_has_key(entry, key, words)) {
+		found->is.word = read_once(behind(entry, read) + words - 1);
+		entry = behind(entry, as_read(found->is.word));
+		if (found->is.record.front == front && entry_has_key(entry, key, words, &read)) {
 			at = opaque(i * words + words - 1);
 			break;
 		}

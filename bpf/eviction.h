@@ -213,7 +213,8 @@ static __always_inline bool ct_write_entry(u64 *bucket, int words, const struct 
 	for (int i = 0; i < KEY_WORDS; i++)
 		if (i < words - 1)
 			*(volatile u64 *)(entry + i) = key[i];
-	*(volatile u64 *)(entry + words - 1) = word; /* nobody else writes to a busy entry */
+	/* nobody else writes to a busy entry */
+	store_release(entry + words - 1, RECORD_BUSY, word);
 	return true;
 }
 

@@ -52,6 +52,7 @@ static __always_inline bool ct_move(u64 *bucket, u32 number, u64 which, int word
 				    const struct eviction *eviction, u32 front)
 {
 	u64 key[KEY_WORDS] = {}, word, hash, *entry, *copy, *other;
+	const u64 *words_of_key;
 
 	if (!bucket)
 		return false;
@@ -59,10 +60,11 @@ static __always_inline bool ct_move(u64 *bucket, u32 number, u64 which, int word
 	word = read_once(entry + words - 1);
 	if (!(USED >> record_state(word) & 1))
 		return false;
+	words_of_key = behind(entry, as_read(word));
 #pragma unroll
 	for (int i = 0; i < KEY_WORDS; i++)
 		if (i < words - 1)
-			key[i] = read_once(entry + i);
+			key[i] = read_once(words_of_key + i);
 	hash = hash_of_entry(key, words, word);
 	if (!hash)
 		return false;

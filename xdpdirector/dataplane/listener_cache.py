@@ -19,6 +19,7 @@ import numpy as np
 
 from xdpdirector.dataplane.maps import Entry, Tables
 from xdpdirector.model.listener import PROTOCOLS
+from xdpdirector.system.memory_order import barrier
 
 _FACTOR = 0x9E3779B97F4A7C15  # LISTENER_CACHE_FACTOR
 _KINDS = {PROTOCOLS["tcp"]: 0, PROTOCOLS["udp"]: 1}
@@ -81,6 +82,7 @@ class ListenerCache:
         return len(wrong)
 
     def _write(self, word: int) -> None:
+        barrier()  # service and front, which were stored before, are seen before
         self._words[word] = self._tables.shortcuts[word] = self._word_at(word)
 
     def place_of(self, entry: Entry) -> Place | None:

@@ -3,7 +3,9 @@
 structs.
 
 Knows bytes, byte order and the kernel; does not know services, health or the order of changes. A shared array
-is memory that packets read and write: an aligned 8-byte store is atomic for them.
+is memory that packets read and write: an aligned 8-byte store is atomic for them. Packets see stores in the order
+in which they were made if `barrier` stands between them; an update by system call (`bpf_map_update_elem` of a
+hash map or a trie) is seen behind them by itself, as the kernel publishes entries by `rcu_assign_pointer`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from xdpdirector.dataplane.map_windows import Windows
 from xdpdirector.errors import DataplaneError
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model.listener import PROTOCOLS, Address, Listener, Ports
+from xdpdirector.system.memory_order import barrier
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -246,8 +249,8 @@ class Tables:
         return int(self.loaded.maps[name]["max_entries"])
 
     def store(self, array: Array, index: int, fields: dict[str, Any]) -> int:
-        """Write fields of one entry of a shared array, in whole 8-byte words, from last to first; returns how
-        many words differed."""
+        """Write fields of one entry of a shared array, in whole 8-byte words, from last to first, behind all that
+        was stored before; returns how many words differed."""
         record = array[index].copy()
         for name, value in fields.items():
             record[name] = value
@@ -258,6 +261,7 @@ class Tables:
         wanted = np.frombuffer(octets, np.uint64)
         differs = np.flatnonzero(stored != wanted).tolist()
         for position in reversed(differs):
+            barrier()
             stored[position] = wanted[position]
         return len(differs)
 

@@ -15,6 +15,7 @@ from xdpdirector.dataplane.ids import Indices
 from xdpdirector.dataplane.maps import Tables, correct, count_of
 from xdpdirector.dataplane.member_order import Order, ordered
 from xdpdirector.dataplane.service_plan import COSTS, ServicePlan, turns
+from xdpdirector.system.memory_order import barrier
 
 MANY_TURNS = 1 << 40  # connections: per unit of weight, the packet path compares at most 2^47
 
@@ -89,6 +90,7 @@ class MemberMap:
         said["place"] = [places[member.name] for member in plan.members]
         words, stored = said[listed.places].view(np.uint64), members.view(np.uint64)
         differs = np.flatnonzero(words != stored)
+        barrier()  # the backends, which were stored before, are seen before
         stored[differs] = words[differs]
         self.writes += len(differs)
 

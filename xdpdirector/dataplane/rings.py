@@ -26,6 +26,7 @@ from xdpdirector.dataplane.service_plan import (
     Words,
 )
 from xdpdirector.errors import CapacityError
+from xdpdirector.system.memory_order import barrier
 
 _FLUX = np.uint64(FLUX)
 _Filling: TypeAlias = tuple[int, tuple[tuple[str, int | None, bool], ...]]
@@ -458,6 +459,7 @@ class Rings:
     def _store(self, name: str, region: slice, words: Words) -> None:
         slots = self._tables.ring[region]
         differs = np.flatnonzero(slots != words)
+        barrier()  # the slots' owners, which were stored before, are seen before
         slots[differs] = words[differs]
         self.writes += len(differs)
         if len(differs) or not self._mentions.knows(name):

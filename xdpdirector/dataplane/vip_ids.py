@@ -18,6 +18,7 @@ import numpy as np
 from xdpdirector.dataplane.maps import Array, Tables, address_of, address_words
 from xdpdirector.errors import CapacityError
 from xdpdirector.model.listener import Address
+from xdpdirector.system.memory_order import barrier
 
 
 class Front(NamedTuple):
@@ -223,9 +224,11 @@ class Fronts:
         words = entry["out"][0]
         if places:
             entry["some_out"][0] = 1
+        barrier()
         for word in range(len(words)):
             words[word] = places >> _WORD * word & (1 << _WORD) - 1
         if not places:
+            barrier()
             entry["some_out"][0] = 0
         return 1
 

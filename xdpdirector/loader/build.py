@@ -14,6 +14,7 @@ from xdpdirector.loader import bpffs, layout, source
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
+from xdpdirector.system import memory_order
 
 STAGES_APART = 64  # the map `stages` has room for 256 programs
 EXPLAINING = 32  # offset of the explaining program's stages from those of the program
@@ -33,6 +34,8 @@ class Build:
     """Build the explaining program (bpf/explain.h) instead of the one for traffic."""
     has_frags: bool = False
     """For frames in several buffers; see `attachment.needs_frags`."""
+    keeps_order: bool = memory_order.is_kept()
+    """The processors see stores in their order; else the program sees to it (bpf/memory_order.h)."""
 
     @cached_property
     def text(self) -> str:
@@ -62,7 +65,8 @@ class Build:
     def flags(self) -> list[str]:
         sizes = [f"-DMAX_{name.upper()}={value}" for name, value in self.sizes.model_dump().items()]
         places = [f"-DSTAGES_AT={self.stages_at}", f'-DPIN_DIR="{self.pins}/"']
-        return [*sizes, *places, f"-DDRY_RUN={int(self.explains)}"]
+        order = [] if self.keeps_order else ["-DWEAK_ORDER"]
+        return [*sizes, *places, f"-DDRY_RUN={int(self.explains)}", *order]
 
 
 def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:

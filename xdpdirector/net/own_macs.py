@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from xdpdirector.net.interfaces import Interface
+from xdpdirector.system.memory_order import barrier
 
 NO_MAC = (1 << 64) - 1
 FORMER_FOR = 60.0  # seconds
@@ -107,8 +108,10 @@ def write(stations: Any, macs: Sequence[bytes], former: Sequence[bytes] = ()) ->
     for mac in wanted:
         if mac not in present:
             places[to_fill.pop(0)] = mac
+    barrier()
     for place in _at(places.tolist(), [0, *stale]):
         places[place] = NO_MAC
+    barrier()
     known[0] = 1
 
 

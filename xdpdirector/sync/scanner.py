@@ -17,6 +17,7 @@ from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Array, Tables
 from xdpdirector.sync.names import NameReader
 from xdpdirector.sync.records import FLOW_OCTETS, OLD, Fields, Ticks, wire_type
+from xdpdirector.system.memory_order import barrier
 
 BUSY = 1
 UNKNOWN = -1
@@ -110,7 +111,9 @@ class TableScanner:
     def _read_stable(self, entries: Array) -> tuple[Array, Array]:
         """Without those that changed meanwhile."""
         before = self.live[entries, -1]
+        barrier()
         rows = self.live[entries]
+        barrier()
         stable = (before == rows[:, -1]) & (before == self.live[entries, -1]) & (before > BUSY)
         return rows[stable], entries[stable]
 

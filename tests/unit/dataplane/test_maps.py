@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import sys
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from xdpdirector.dataplane import maps
 from xdpdirector.dataplane.jiffies import frequencies
-from xdpdirector.dataplane.maps import address_of, address_words, dtype_of, network16
+from xdpdirector.dataplane.maps import Tables, address_of, address_words, dtype_of, network16
 
 INNER = {
     "name": "inner",
@@ -83,6 +84,19 @@ def test_a_number_in_a_wider_place_is_its_first_bytes() -> None:
     places = np.frombuffer(memory, dtype_of({"size": 4, "type": "u32"}, stride=8))
 
     assert places["value"].astype("<u4").tobytes() == bytes.fromhex("0100000002000000")
+
+
+def test_each_word_of_an_entry_is_stored_behind_a_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first word, which makes an entry valid, is seen last."""
+    entries = np.zeros(2, [("state", "u8"), ("addresses", "u8", (2,))])
+    seen: list[list[int]] = []
+    monkeypatch.setattr(maps, "barrier", lambda: seen.append(entries.view(np.uint64).tolist()))
+
+    written = Tables.store(cast("Tables", None), entries, 1, {"state": 1, "addresses": (2, 3)})
+
+    assert written == 3
+    assert seen == [[0] * 6, [0, 0, 0, 0, 0, 3], [0, 0, 0, 0, 2, 3]]
+    assert entries[1].tolist()[0] == 1
 
 
 def test_what_is_no_type_of_the_layout_is_an_error() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,6 +62,16 @@ def test_the_program_that_explains_is_the_same_text_with_stages_of_its_own() -> 
         f"-DSTAGES_AT={forwards.stages_at}",
         f"-DSTAGES_AT={forwards.stages_at + EXPLAINING}",
     }
+
+
+def test_the_program_is_another_where_the_order_of_stores_is_not_kept() -> None:
+    # given
+    usual, weak = (replace(build(explains=False), keeps_order=kept) for kept in (True, False))
+
+    # then
+    assert {*weak.flags} - {*usual.flags} == {"-DWEAK_ORDER"}
+    assert weak.program_digest != usual.program_digest
+    assert weak.pins == usual.pins
 
 
 def test_a_place_that_cannot_be_found_hides_nothing(tmp_path: Path) -> None:

@@ -105,13 +105,17 @@ def vm(
     release: Annotated[
         str | None, typer.Option(metavar="CODENAME", help="Of Debian: bookworm (12) or trixie (13).")
     ] = None,
+    arch: Annotated[
+        str | None, typer.Option(metavar="ARCHITECTURE", help="Of the machine: amd64 or arm64.")
+    ] = None,
 ) -> None:
     """Run tests in an emulated machine with Debian's own kernel, from a checkout; status 1 if one fails."""
+    from dev.vm.architecture import AMD64
     from dev.vm.recipe import SUITE
     from dev.vm.session import TESTS, Options, run_session
 
     end_like_ctrl_c()
-    options = Options(Path.cwd(), tests or TESTS, shell=shell, suite=release or SUITE)
+    options = Options(Path.cwd(), tests or TESTS, shell, release or SUITE, arch or AMD64.name)
     course = run_session(options, say)
     say(str(course))
     raise typer.Exit(0 if course.passed else 1)

@@ -22,6 +22,7 @@ readonly services_packages=( # ./lab services and ./lab test, besides the above
 )
 readonly browser_packages=(chromium fonts-dejavu-core) # ./lab test --all, besides; ./lab slides
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
+readonly arm64_packages=(qemu-system-arm 'qemu-user-static|qemu-user') # ./lab vm --arch arm64, besides
 readonly build_packages=(debhelper dpkg-dev lintian apt-utils gpg gpg-agent) # ./lab package, besides
 readonly iso_packages=(mmdebstrap squashfs-tools xorriso mtools grub-common grub-pc-bin grub-efi-amd64-bin git util-linux) # ./lab iso, besides
 readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.package.running import run
+from dev.vm.architecture import of_machine
 from xdpdirector.lab.errors import LabError
 
 LOCK = Path("debian/wheels.lock")
@@ -29,8 +30,6 @@ PYTHONS = ("3.11", "3.12", "3.13")
 """The releases that the package serves, the oldest first: debian/control and debian/rules name the same."""
 MACHINES = ("x86_64", "aarch64")
 """amd64 and arm64, as the names of wheels have them: debian/control has the same."""
-PLATFORMS = ("manylinux_2_36", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-"""What runs on Debian 12 and later, whose C library is 2.36."""
 DEBIANS = ("numpy", "rich", "markdown-it-py", "mdurl", "pygments", "ruamel-yaml-clib")
 """Wheels that are left out: Debian's packages do, or nobody asks for them. The first two are in debian/control."""
 SITE = Path("docs/site/requirements.in")
@@ -111,11 +110,6 @@ def _renew(
     for project, version in pins(text).items():
         if before.get(project) != version:
             say(f"{project} {before.get(project, 'none')} -> {version}")
-
-
-def of_machine(machine: str) -> list[str]:
-    """pip's options for wheels of that machine."""
-    return [option for platform in PLATFORMS for option in ("--platform", f"{platform}_{machine}")]
 
 
 def audit(checkout: Path, home: Path) -> str:

@@ -19,7 +19,8 @@ from dev.vm.image import HOST, Image
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.waiting import wait_until
 
-BOOT = 300.0  # seconds; 30 on a quiet machine
+BOOT = 900.0  # seconds; 30 on a quiet machine
+PATIENCE = 30.0  # seconds until sshd greets, which starts a process for it
 SSH_FAILED = 255  # what ssh says of itself; anything else is the command's
 _GREETING = b"SSH-2.0-"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -40,7 +41,15 @@ class Guest:
         """LabError when it does not boot."""
         self._port = _free_port()
         image = self._image
-        machine = qemu.Machine(image.kernel, image.initrd, image.disk, self._console, self._port, self._shape)
+        machine = qemu.Machine(
+            image.kernel,
+            image.initrd,
+            image.disk,
+            self._console,
+            self._port,
+            self._shape,
+            image.architecture,
+        )
         self._qemu = subprocess.Popen(
             qemu.command(machine),
             stdin=subprocess.DEVNULL,
@@ -85,7 +94,7 @@ class Guest:
             words = self._qemu.communicate()[1].decode(errors="replace").strip()
             raise LabError(f"QEMU ended with status {self._qemu.returncode}: {words or self._last_words()}")
         try:
-            with socket.create_connection((qemu.LOOPBACK, self._port), timeout=5) as connection:
+            with socket.create_connection((qemu.LOOPBACK, self._port), timeout=PATIENCE) as connection:
                 return connection.recv(len(_GREETING)) == _GREETING
         except OSError:
             return False
@@ -94,7 +103,7 @@ class Guest:
         lines = self._console.read_text(errors="replace").strip().splitlines()
         return f"its console ends with: {' / '.join(lines[-5:])} (all of it: {self._console})"
 
-    def run(self, *command: str, data: bytes | None = None, timeout: float = 120.0) -> str:
+    def run(self, *command: str, data: bytes | None = None, timeout: float = 600.0) -> str:
         """Run a command to its end; what it printed. LabError when it fails or outlasts `timeout` seconds."""
         try:
             done = subprocess.run(

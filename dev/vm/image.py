@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from dev.vm.architecture import AMD64, Architecture
 from dev.vm.build_dir import Runner, check_tools, remove, workshop
+from dev.vm.foreign_programs import runnable
 from dev.vm.recipe import Recipe
 from dev.vm.rootfs import RootFs
 
@@ -21,15 +23,14 @@ _TOOLS = {
     "mke2fs": "e2fsprogs",
     "ssh-keygen": "openssh-client",
     "setpriv": "util-linux",
-    "qemu-system-x86_64": "qemu-system-x86",
 }
 
 
 class Image:
-    """The image kept in `directory`/image; `directory`/image.log says how it was made."""
+    """The image kept in `directory`/`name`; `directory`/`name`.log says how it was made."""
 
-    def __init__(self, directory: Path, name: str = "image") -> None:
-        self._home = directory
+    def __init__(self, directory: Path, name: str = "image", architecture: Architecture = AMD64) -> None:
+        self._home, self.architecture = directory, architecture
         self.directory = directory / name
         self.log = directory / f"{name}.log"
 
@@ -64,8 +65,9 @@ class Image:
 
     def make(self, recipe: Recipe, say: Callable[[str], None]) -> None:
         """Build it; half an image never takes the place of the one before. LabError with the log's end."""
-        check_tools(_TOOLS)
-        with workshop(self._home) as work, self.log.open("w") as log:
+        target = recipe.target
+        check_tools(_TOOLS | {target.emulator: target.emulator_package})
+        with runnable(target), workshop(self._home) as work, self.log.open("w") as log:
             builder = _ImageBuilder(
                 RootFs(work / "root", recipe, Runner(log.fileno(), self.log)), Image(work)
             )

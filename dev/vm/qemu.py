@@ -13,16 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dev.vm.architecture import AMD64, Architecture
+
 TRANSLATIONS = 256  # megabytes for translated code; without a limit QEMU takes a gigabyte more
 NICE = 10
 LOOPBACK = "127.0.0.1"
 _KERNEL_OPTIONS = (
-    *("root=/dev/vda", "rw", "net.ifnames=0", "console=ttyS0"),
+    *("root=/dev/vda", "rw", "net.ifnames=0"),
     *("mitigations=off", "quiet", "systemd.show_status=0"),  # each costs seconds in emulation
     "panic=-1",  # QEMU ends when the kernel does
 )
-# The guest's clock then counts instructions, one a nanosecond, and never stands still. Without `erms` and `fsrm`
-# the kernel copies by loops: QEMU would count each repetition of a string instruction.
+# On amd64: the guest's clock then counts instructions, one a nanosecond, and never stands still. Without `erms` and
+# `fsrm` the kernel copies by loops: QEMU would count each repetition of a string instruction.
 _COUNTING = ("-icount", "shift=0,sleep=off")
 _PLAIN_COPIES = "max,-erms,-fsrm"
 
@@ -48,16 +50,17 @@ class Machine:
     console: Path
     port: int
     shape: Shape = Shape()
+    architecture: Architecture = AMD64
 
 
 def command(machine: Machine) -> list[str]:
     """It ends when the process does that starts it, whatever that dies of."""
     return [
         *("setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", str(NICE)),
-        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
+        *(machine.architecture.emulator, "-nodefaults", "-no-user-config", "-display", "none"),
         *(() if machine.shape.reboots else ("-no-reboot",)),
-        *("-machine", "q35", "-smp", "1", "-m", str(machine.shape.megabytes)),
-        *_processor(machine.shape.counting),
+        *("-machine", machine.architecture.board, "-smp", "1", "-m", str(machine.shape.megabytes)),
+        *_processor(machine),
         *("-serial", f"file:{_escaped(machine.console)}"),
         *(
             "-kernel",
@@ -65,7 +68,7 @@ def command(machine: Machine) -> list[str]:
             "-initrd",
             str(machine.initrd),
             "-append",
-            " ".join(_KERNEL_OPTIONS),
+            " ".join((*_KERNEL_OPTIONS, f"console={machine.architecture.console}")),
         ),
         *("-drive", f"file={_escaped(machine.disk)},format=raw,if=virtio,cache=unsafe,snapshot=on"),
         *("-device", "virtio-rng-pci"),
@@ -75,10 +78,13 @@ def command(machine: Machine) -> list[str]:
     ]
 
 
-def _processor(counting: bool) -> tuple[str, ...]:
+def _processor(machine: Machine) -> tuple[str, ...]:
     accelerator = f"tcg,tb-size={TRANSLATIONS}"
-    if not counting:
-        return ("-accel", accelerator, "-cpu", "max")
+    if not machine.shape.counting:
+        clock = machine.architecture.clock
+        counted = ("-accel", f"{accelerator},thread=single", "-icount", clock)
+        how = counted if clock else ("-accel", accelerator)
+        return (*how, "-cpu", machine.architecture.processor)
     return ("-accel", f"{accelerator},thread=single", "-cpu", _PLAIN_COPIES, *_COUNTING)
 
 

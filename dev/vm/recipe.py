@@ -11,13 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from dev.vm.architecture import AMD64, Architecture, architecture
 from xdpdirector.errors import NotFoundError
 
 SUITE = "bookworm"
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 """Debian 12 and 13, and the Python of each."""
 PACKAGES = (
-    *("systemd-sysv", "udev", "kmod", "linux-image-amd64", "initramfs-tools", "openssh-server"),  # it boots
+    *("systemd-sysv", "udev", "kmod", AMD64.kernel, "initramfs-tools", "openssh-server"),  # it boots
     *("python3", "python3-venv", "python3-bpfcc", "linux-libc-dev"),  # the director
     *("iproute2", "ethtool", "procps", "nginx", "curl", "iputils-ping", "iputils-arping"),  # the lab
     "ipvsadm",  # who the director is measured against
@@ -47,12 +48,13 @@ DISABLED = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """`requirements` are pip's, `suite` is one of `PYTHONS`; `megabytes` is the file system's size, most of it a
-    hole in the file."""
+    """`packages` are Debian's, with the kernel; `requirements` are pip's, `suite` is one of `PYTHONS`; `megabytes`
+    is the file system's size, most of it a hole in the file."""
 
     requirements: tuple[str, ...]
     packages: tuple[str, ...] = PACKAGES
     suite: str = SUITE
+    architecture: str = AMD64.name
     early_files: Mapping[str, str] = field(default_factory=lambda: EARLY_FILES)
     files: Mapping[str, str] = field(default_factory=lambda: FILES)
     enabled: tuple[str, ...] = ENABLED
@@ -62,10 +64,17 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Another recipe has another one."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        said = asdict(self)
+        if self.architecture == AMD64.name:  # images of before there were others stay as they are
+            del said["architecture"]
+        return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def target(self) -> Architecture:
+        return architecture(self.architecture)
 
 
-def recipe(checkout: Path, suite: str = SUITE) -> Recipe:
+def recipe(checkout: Path, suite: str = SUITE, arch: str = AMD64.name) -> Recipe:
     """The image for this checkout: what its pyproject.toml requires, and what its tests use."""
     if suite not in PYTHONS:
         raise NotFoundError(f"there is no image of '{suite}': use {' or '.join(PYTHONS)}")
@@ -75,7 +84,9 @@ def recipe(checkout: Path, suite: str = SUITE) -> Recipe:
         raise NotFoundError(
             f"{checkout} is no checkout of the project (it has no pyproject.toml): run ./lab vm there"
         ) from error
-    return Recipe(requirements=_requirements(project), suite=suite)
+    kernel = architecture(arch).kernel
+    packages = tuple(kernel if name == AMD64.kernel else name for name in PACKAGES)
+    return Recipe(_requirements(project), packages=packages, suite=suite, architecture=arch)
 
 
 def _requirements(project: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from dev.vm.architecture import of_machine
 from dev.vm.build_dir import Runner
 from dev.vm.recipe import PYTHONS, Recipe
 
@@ -25,6 +27,8 @@ class RootFs:
         early = self.path.parent / "early"
         write(early, self.recipe.early_files)
         options = ["--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
+        if self._is_foreign():  # the kernel was told how to run its programs: `foreign_programs`
+            options += [f"--architectures={self.recipe.architecture}", "--skip=check/qemu"]
         options += ["--aptopt=Acquire::Languages { none }", "--aptopt=APT::Install-Recommends false"]
         options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")]
         options += [f'--essential-hook=cp -r "{early}/." "$1"', f"--include={','.join(self.recipe.packages)}"]
@@ -38,11 +42,15 @@ class RootFs:
         wheels = self.path / _WHEELS
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
         fetch = ("download", "--quiet", "--only-binary=:all:", "--python-version", PYTHONS[self.recipe.suite])
-        self.run(*pip, *fetch, "--dest", str(wheels), *self.recipe.requirements)
+        machine = of_machine(self.recipe.target.machine) if self._is_foreign() else ()
+        self.run(*pip, *fetch, *machine, "--dest", str(wheels), *self.recipe.requirements)
         self.inside("/usr/bin/python3", "-m", "venv", "--system-site-packages", str(ENVIRONMENT))
         names = [f"/{_WHEELS}/{path.name}" for path in sorted(wheels.glob("*.whl"))]
         self.inside(f"{ENVIRONMENT}/bin/pip", "install", "--quiet", "--no-index", "--no-deps", *names)
         shutil.rmtree(wheels)
+
+    def _is_foreign(self) -> bool:
+        return self.recipe.target.machine != platform.machine()
 
     def settings(self) -> None:
         write(self.path, self.recipe.files)

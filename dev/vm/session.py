@@ -10,19 +10,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dev.vm.architecture import AMD64
 from dev.vm.build_dir import workshop
 from dev.vm.guest import Guest
 from dev.vm.image import Image
 from dev.vm.payload import parcel
 from dev.vm.qemu import Shape
-from dev.vm.recipe import SUITE, recipe
+from dev.vm.recipe import SUITE, Recipe, recipe
 from dev.vm.rootfs import ENVIRONMENT
 from xdpdirector.lab.topology import Topology
 
 CARDS = Topology("cards", backends=2)  # the hosts that have a network card each, instead of a veth
 PLACE = "/root/xdpdirector"
 PYTHON = f"{ENVIRONMENT}/bin/python"
-INSTALLING, TESTING = 300.0, 2400.0  # seconds
+INSTALLING, TESTING, CHOSEN = 1800.0, 2400.0, 4 * 3600.0  # seconds; the last for other tests and machines
 _SHELL = f"cd {PLACE}; PATH={ENVIRONMENT}/bin:$PATH exec bash"
 
 # What depends on the kernel, within minutes of emulation. The long flood and the long walks over rings do not.
@@ -49,13 +50,15 @@ MOVE = ("-rP", "tests/vm/test_lvs_move.py")
 class Options:
     """`tests` are pytest's arguments.
 
-    `shell` wants a terminal in the guest instead of tests. `suite` is the guest's release of Debian.
+    `shell` wants a terminal in the guest instead of tests. `suite` is the guest's release of Debian, `arch` its
+    architecture, as Debian names them.
     """
 
     checkout: Path
     tests: Sequence[str] = TESTS
     shell: bool = False
     suite: str = SUITE
+    arch: str = AMD64.name
 
 
 @dataclass
@@ -82,22 +85,30 @@ def run_session(options: Options, say: Callable[[str], None]) -> Course:
     """The guest and all that it did are gone afterwards; the image stays for the next time."""
     course = Course()
     shape = Shape([node.mac() for node in CARDS.hosts])
-    with furnished_guest(options.checkout, shape, course, say, options.suite) as guest:
+    wanted = recipe(options.checkout, options.suite, options.arch)
+    with furnished_guest(options.checkout, shape, course, say, wanted) as guest:
         if options.shell:
             guest.follow("bash", "-c", _SHELL, terminal=True)
         else:
             with course.step("testing", say):
-                course.passed = guest.follow("bash", "-c", _testing(options), timeout=TESTING) == 0
+                usual = options.tests is TESTS and options.arch == AMD64.name
+                timeout = TESTING if usual else CHOSEN
+                course.passed = guest.follow("bash", "-c", _testing(options), timeout=timeout) == 0
     return course
 
 
 @contextmanager
 def furnished_guest(
-    checkout: Path, shape: Shape, course: Course, say: Callable[[str], None], suite: str = SUITE
+    checkout: Path,
+    shape: Shape,
+    course: Course,
+    say: Callable[[str], None],
+    wanted: Recipe | None = None,
 ) -> Iterator[Guest]:
-    """A guest in which the project is installed; first the image is made, if it is not there."""
-    home = checkout / ".lab" / "vm"
-    image, wanted = Image(home, "image" if suite == SUITE else f"image-{suite}"), recipe(checkout, suite)
+    """A guest in which the project is installed; first the image is made, if it is not there. `wanted`: other than
+    the usual one."""
+    home, wanted = checkout / ".lab" / "vm", wanted or recipe(checkout)
+    image = Image(home, image_name(wanted), wanted.target)
     if not image.is_made_by(wanted):
         with course.step("building the disk image", say):
             image.make(wanted, say)
@@ -110,6 +121,12 @@ def furnished_guest(
             _install(guest, content)
         say(f"the guest runs {guest.run('uname', '-srv').strip()}")
         yield guest
+
+
+def image_name(wanted: Recipe) -> str:
+    """The images of each release and architecture are kept beside each other."""
+    usual = {SUITE, AMD64.name}
+    return "-".join(["image", *(part for part in (wanted.suite, wanted.architecture) if part not in usual)])
 
 
 def _install(guest: Guest, content: bytes) -> None:

@@ -6,18 +6,23 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import platform
+import struct
 import tarfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dev.vm import qemu
+from dev.vm import foreign_programs, qemu
+from dev.vm.architecture import AMD64, ARCHITECTURES, ARM64, Architecture
 from dev.vm.build_dir import Runner, workshop
 from dev.vm.image import Image
 from dev.vm.payload import parcel
 from dev.vm.recipe import PYTHONS, Recipe, recipe
-from dev.vm.session import CARDS, TESTS, Course
+from dev.vm.rootfs import RootFs
+from dev.vm.session import CARDS, TESTS, Course, image_name
 from xdpdirector.errors import NotFoundError
 from xdpdirector.lab.errors import LabError
 
@@ -55,6 +60,23 @@ class TestRecipe:
         with pytest.raises(NotFoundError, match=r"no image of 'woody': use bookworm or trixie"):
             recipe(CHECKOUT, "woody")
 
+    def test_each_architecture_has_its_image_and_kernel(self) -> None:
+        images = {name: recipe(CHECKOUT, "bookworm", name) for name in ARCHITECTURES}
+
+        assert {each.architecture for each in images.values()} == {"amd64", "arm64"}
+        assert len({each.digest for each in images.values()}) == len(images)
+        assert "linux-image-arm64" in images["arm64"].packages
+        assert "linux-image-amd64" not in images["arm64"].packages
+
+    def test_images_of_releases_and_architectures_are_kept_beside_each_other(self) -> None:
+        names = [image_name(recipe(CHECKOUT, suite, arch)) for suite in PYTHONS for arch in ARCHITECTURES]
+
+        assert names == ["image", "image-arm64", "image-trixie", "image-trixie-arm64"]
+
+    def test_another_architecture_is_refused(self) -> None:
+        with pytest.raises(NotFoundError, match=r"architecture 'vax': use amd64 or arm64"):
+            recipe(CHECKOUT, "bookworm", "vax")
+
     def test_a_directory_that_is_no_checkout_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="no checkout"):
             recipe(tmp_path)
@@ -68,6 +90,7 @@ class TestRecipe:
             {"early_files": {}},
             {"disabled": ()},
             {"megabytes": 4000},
+            {"architecture": "arm64"},
         ],
         ids=lambda changes: next(iter(changes)),
     )
@@ -133,6 +156,70 @@ class TestRunner:
         assert log.read_text() == "here\nbread\n"
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_packages_and_wheels_are_of_the_guest_s_architecture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, machine: str
+) -> None:
+    """That of the machine that makes the image goes without saying."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    theirs = ARCHITECTURES[architecture]
+    commands: list[tuple[str, ...]] = []
+
+    class Recorder(Runner):
+        def __call__(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
+            commands.append(command)
+            (tmp_path / "root/opt/wheels").mkdir(parents=True, exist_ok=True)
+
+    root = RootFs(
+        tmp_path / "root", replace(RECIPE, architecture=architecture), Recorder(0, tmp_path / "log")
+    )
+    root.debian()
+    root.python()
+
+    is_foreign = theirs.machine != machine
+    assert (f"--architectures={architecture}" in commands[0]) is is_foreign
+    wheels = after(list(commands[1]), "--platform")
+    assert (f"manylinux_2_28_{theirs.machine}" in wheels) is bool(wheels) is is_foreign
+
+
+class TestForeignPrograms:
+    def test_the_machine_s_own_need_nothing(self) -> None:
+        with foreign_programs.runnable(ARM64, machine="aarch64"):
+            pass
+
+    def test_without_an_emulator_the_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "/nowhere")
+
+        with (
+            pytest.raises(LabError, match=r"qemu-aarch64-static.*apt-get install qemu-user-static"),
+            foreign_programs.runnable(ARM64, machine="x86_64"),
+        ):
+            pass
+
+    def test_the_kernel_is_told_by_how_such_programs_begin(self) -> None:
+        """Documentation/admin-guide/binfmt-misc.rst: of `mask`, bits that are 0 are not compared."""
+        line = foreign_programs.registration("arm", ARM64, "/usr/bin/emulator")
+
+        empty, name, kind, offset, magic, mask, emulator, flags = line.split(":")
+        pattern, bits = (bytes.fromhex(text.replace("\\x", "")) for text in (magic, mask))
+        assert (empty, name, kind, offset, emulator, flags) == ("", "arm", "M", "", "/usr/bin/emulator", "PF")
+
+        def fits(head: bytes) -> bool:
+            return all(
+                found & bit == wanted & bit for found, bit, wanted in zip(head, bits, pattern, strict=True)
+            )
+
+        theirs = [elf(machine=183), elf(machine=183, kind=3), elf(machine=183, abi=3)]
+        others = [elf(machine=62), elf(machine=183, kind=1)]
+        assert [fits(head) for head in (*theirs, *others)] == [True] * 3 + [False] * 2
+
+
+def elf(machine: int, kind: int = 2, abi: int = 0) -> bytes:
+    """The beginning of a 64-bit little-endian program (ELF header, e_ident, e_type, e_machine)."""
+    return b"\x7fELF\x02\x01\x01" + bytes([abi]) + bytes(8) + struct.pack("<HH", kind, machine)
+
+
 class TestQemu:
     def test_only_ssh_leads_in_and_only_from_this_machine(self) -> None:
         (network,) = after(qemu.command(MACHINE), "-netdev")
@@ -143,6 +230,15 @@ class TestQemu:
         (drive,) = after(qemu.command(MACHINE), "-drive")
 
         assert "snapshot=on" in drive.split(",")
+
+    @pytest.mark.parametrize("architecture", [AMD64, ARM64], ids=lambda each: each.name)
+    def test_the_kernel_speaks_on_the_board_s_serial_line(self, architecture: Architecture) -> None:
+        line = qemu.command(replace(MACHINE, architecture=architecture))
+
+        words = after(line, "-append")[0].split()
+        assert architecture.emulator in line
+        assert after(line, "-machine") == [architecture.board]
+        assert [word for word in words if word.startswith("console=")] == [f"console={architecture.console}"]
 
     def test_it_ends_with_its_parent(self) -> None:
         assert qemu.command(MACHINE)[:3] == ["setpriv", "--pdeathsig", "KILL"]

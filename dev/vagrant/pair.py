@@ -125,15 +125,15 @@ class MachinePair:
         """The clients' programs are the package's; the directors get the file of a later release."""
         package = max(self._stage.packages.glob("xdpdirector_*.deb"), key=lambda path: path.stat().st_mtime)
         self._later = successor(package, work, NEXT)
-        self._machines.send(CLIENT, package, "/tmp/clients.deb")
+        self._machines.send(CLIENT, package, "/var/tmp/clients.deb")
         self._machines.run(
             CLIENT,
-            f"dpkg-deb --extract /tmp/clients.deb {CLIENTS_PLACE}\n"
+            f"dpkg-deb --extract /var/tmp/clients.deb {CLIENTS_PLACE}\n"
             f"ln -sf /usr/bin/python3 {CLIENTS_PLACE}/usr/lib/xdpdirector/bin/python3",  # it was relative
             INSTALLING,
         )
         for name in self._alive:
-            self._machines.send(name, self._later, "/tmp/later.deb")
+            self._machines.send(name, self._later, "/var/tmp/later.deb")
         self._wait_active(DIRECTOR)
         self._wait_synced()
 
@@ -229,7 +229,7 @@ class MachinePair:
             self._machines.run(
                 name,
                 f"echo {shlex.quote(OTHER_SIZES)} >>/etc/xdpdirector/director.yaml\n"
-                "dpkg --install --force-confold /tmp/later.deb",
+                "dpkg --install --force-confold /var/tmp/later.deb",
                 INSTALLING,
             )
             self._wait_active(DIRECTOR)

@@ -5,6 +5,9 @@ channel.
 Waits only on the event loop. A helper that does not answer in time is killed, so that its sibling starts
 another one in the same namespace; if both are gone, a new namespace is requested where possible. Failures
 here are the director's own: OSError.
+
+On a busy machine a new helper is no remedy, as its start takes more than the answer would have. So the time for an
+answer grows with the slowest one of late, and is doubled with each helper that was killed, as TCP does (RFC 6298).
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from itertools import count
 
 from xdpdirector.health.socket_helper import ANSWER, REQUEST, SERVING
 
-PATIENCE = 1.0  # seconds to wait for an answer
+PATIENCE = 1.0  # seconds to wait for an answer, where answers are not slow
+SLOWER = 4  # an answer may take so many times as long as a former one
+HALVED = 60.0  # seconds after which a longer time to wait has become half as long
 BIRTH = 30.0  # seconds until a new helper must serve
 NOTED_FOR = 10.0  # seconds for which `note` reports a new helper
 APART = 1.0  # seconds between two attempts to get a new helper
@@ -67,7 +72,8 @@ class Helper:
     def __init__(
         self, connect: Callable[[], socket.socket], *, patience: float = PATIENCE, birth: float = BIRTH
     ) -> None:
-        self._connect, self._patience, self._birth = connect, patience, birth
+        self._connect, self._least, self._birth = connect, patience, birth
+        self._patience, self._patient_since = patience, 0.0
         self._channel: socket.socket | None = None
         self._tried: float | None = None
         self._news = asyncio.Event()  # set when the namespace becomes available or is lost
@@ -103,17 +109,41 @@ class Helper:
         self._pending[number] = request, answer
         try:
             self._send(request)
-            async with asyncio.timeout(self._patience):
-                return await answer
+            async with asyncio.timeout(self._birth):
+                await self._answered(answer)
+            return answer.result()
         except BaseException as error:
             if answer.done() and not answer.cancelled() and not answer.exception():
                 os.close(answer.result())
             if not isinstance(error, TimeoutError):
                 raise
-            self._end_it()
             raise OSError(errno.ETIMEDOUT, f"{_THE_HELPER} does not answer") from None
         finally:
             del self._pending[number]
+
+    async def _answered(self, answer: asyncio.Future[int]) -> None:
+        """TimeoutError when the helper that serves does not answer in time; it is killed. One that has taken over
+        meanwhile got the request again, and has its own time."""
+        loop = asyncio.get_running_loop()
+        while not answer.done():
+            asked, asked_at, patience = self._pids[0], loop.time(), self._patience_at(loop.time())
+            await asyncio.wait({answer}, timeout=patience)
+            now = loop.time()
+            if answer.done():
+                self._be_patient(max(self._patience_at(now), SLOWER * (now - asked_at)), now)
+            elif (
+                self._serving is not None and asked == self._pids[0]
+            ):  # not killed yet, and none has taken over
+                self._be_patient(2 * patience, now)
+                self._end_it()
+                raise TimeoutError
+
+    def _patience_at(self, now: float) -> float:
+        """Seconds; `now`: of the loop's clock."""
+        return max(self._least, self._patience * 0.5 ** ((now - self._patient_since) / HALVED))
+
+    def _be_patient(self, seconds: float, now: float) -> None:
+        self._patience, self._patient_since = min(seconds, self._birth / 2), now
 
     def note(self) -> str:
         """A note for a while after another process began to make the sockets; else empty."""

@@ -64,9 +64,9 @@ class Started:
 
 @asynccontextmanager
 async def helped(
-    started: Started, connect: Callable[[], socket.socket] | None = None
+    started: Started, connect: Callable[[], socket.socket] | None = None, patience: float = PATIENCE
 ) -> AsyncIterator[tuple[Helper, GivenNamespace]]:
-    helper = Helper(connect or started.connect, patience=PATIENCE)
+    helper = Helper(connect or started.connect, patience=patience)
     try:
         yield helper, await helper.enter()
     finally:
@@ -338,6 +338,44 @@ def test_the_loop_goes_on_while_it_stalls() -> None:
                 await asyncio.sleep(0.001)
             assert isinstance(asked.exception(), OSError)
             assert turns > 10
+
+    run(story())
+
+
+def test_one_that_took_over_is_not_killed_for_the_one_before() -> None:
+    async def story() -> None:
+        started = Started()
+        async with helped(started) as (_, inside):
+            await until(started.serving)
+            stalled = started.serving()
+            os.kill(stalled, signal.SIGSTOP)
+            first = asyncio.create_task(made(inside, *KINDS[0]))
+            await asyncio.sleep(PATIENCE / 2)
+            second = asyncio.create_task(made(inside, *KINDS[1]))
+            await asyncio.wait({first, second}, timeout=DEADLINE)
+            assert isinstance(first.exception(), OSError)
+            assert second.result() == KINDS[1]
+            assert started.serving() not in (0, stalled)
+
+    run(story())
+
+
+def test_one_that_is_slow_but_sure_is_not_killed_again_and_again() -> None:
+    patience = 2.0
+
+    async def story() -> None:
+        started = Started()
+        async with helped(started, patience=patience) as (_, inside):
+            await until(started.serving)
+            os.kill(started.serving(), signal.SIGSTOP)
+            with pytest.raises(OSError, match="does not answer"):
+                await made(inside, *KINDS[0])
+            await makes_again(inside)
+            slow = started.serving()
+            os.kill(slow, signal.SIGSTOP)
+            asyncio.get_running_loop().call_later(patience * 5 / 4, os.kill, slow, signal.SIGCONT)
+            assert await made(inside, *KINDS[1]) == KINDS[1]
+            assert started.serving() == slow
 
     run(story())
 

@@ -131,16 +131,15 @@ class Helper:
             now = loop.time()
             if answer.done():
                 self._be_patient(max(self._patience_at(now), SLOWER * (now - asked_at)), now)
-            elif (
-                self._serving is not None and asked == self._pids[0]
-            ):  # not killed yet, and none has taken over
+            elif self._serving is not None and asked == self._pids[0]:  # neither killed nor succeeded
                 self._be_patient(2 * patience, now)
                 self._end_it()
                 raise TimeoutError
 
     def _patience_at(self, now: float) -> float:
         """Seconds; `now`: of the loop's clock."""
-        return max(self._least, self._patience * 0.5 ** ((now - self._patient_since) / HALVED))
+        grown: float = self._patience * 0.5 ** ((now - self._patient_since) / HALVED)
+        return max(self._least, grown)
 
     def _be_patient(self, seconds: float, now: float) -> None:
         self._patience, self._patient_since = min(seconds, self._birth / 2), now

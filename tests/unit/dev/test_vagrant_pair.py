@@ -110,8 +110,8 @@ def test_the_story_is_the_one_of_the_lab_and_no_machine_is_asked_that_is_off() -
         (DIRECTOR, "systemctl stop keepalived"),
         (DIRECTOR, "systemctl start keepalived"),
         (DIRECTOR, "systemctl restart xdpdirector"),
-        (SECOND, "dpkg --install --force-confold /tmp/later.deb"),
-        (DIRECTOR, "dpkg --install --force-confold /tmp/later.deb"),
+        (SECOND, "dpkg --install --force-confold /var/tmp/later.deb"),
+        (DIRECTOR, "dpkg --install --force-confold /var/tmp/later.deb"),
     ]
     kill = story.seen[1]
     assert kill.died is not None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The desired state in SQLite: every change is a revision with author, reason and time.
 
-A revision holds all services, so that it can be read alone, and the digest and service names of the configuration
+A revision has all services (`revision_documents` says how), and the digest and service names of the configuration
 file that was merged last. The services of that file and the drains under way are stored beside the revisions. Knows
 the model and SQL; must not know maps, health or the API.
 """
@@ -9,7 +9,7 @@ the model and SQL; must not know maps, health or the API.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,9 @@ from xdpdirector.model.checks import STORED
 from xdpdirector.state import check_ports
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
+from xdpdirector.storage import revision_documents
 from xdpdirector.storage.database import Database, Format, Row
+from xdpdirector.storage.revision_documents import RevisionDocuments
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Now, Stored
 
@@ -99,12 +101,12 @@ FORMAT = Format(
             "ALTER TABLE revisions ADD COLUMN any_order INTEGER NOT NULL DEFAULT 0",
         ],
         ["CREATE TABLE maintenance (author TEXT NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL)"],
+        revision_documents.TABLES,
     ],
     anew=_OR_START_ANEW,
 )
-_COLUMNS = "id, at, author, reason, document, file_digest, file_services, any_order"
+_COLUMNS = "id, at, author, reason, document, file_digest, file_services, any_order, base"
 _SERVICES = TypeAdapter(dict[str, ServiceSpec])
-_SERVICE = TypeAdapter(ServiceSpec)
 _DRAIN = TypeAdapter(Drain)
 _DRAIN_FIELDS = (
     *("since", "since_at", "reason", "deadline", "deadline_at", "within"),
@@ -136,6 +138,7 @@ MIRROR_FORMAT = Format(
             )
             """,
         ],
+        revision_documents.TABLES,
     ],
     anew="or move the file away to fetch it again",
 )
@@ -150,10 +153,11 @@ class Store:
 
     def __init__(self, path: Path, *, patience: float = 5.0, form: Format = FORMAT) -> None:
         self._path = path
-        self._texts: dict[str, tuple[ServiceSpec, str]] = {}
-        """By name: what it is, and the member of the document that says so."""
         self.database = Database(path, form, patience=patience)
+        self._documents = RevisionDocuments(self.database)
         self._latest: Revision | None = None
+        self._named: tuple[Set[str], str] = frozenset(), "[]"
+        """Names of services of the configuration file, and how they are stored."""
 
     def __enter__(self) -> Self:
         return self
@@ -223,24 +227,28 @@ class Store:
 
     def record(self, number: int | None, at: datetime, draft: RevisionDraft) -> Revision:
         """Store a revision that was made at that time; with a number, in the place of one that has it."""
-        document = self._document(draft.services)
         with self.database.transaction():
             if draft.file_digest is None:
                 digest, before = self._last_file()
-                named = before & draft.services.keys()
+                named = before if before <= draft.services.keys() else before & draft.services.keys()
             else:
                 digest, named = draft.file_digest, frozenset(draft.file_services or ())
                 self._replace_file(draft.file_services or {})
-            names = json.dumps(sorted(named))
-            row = (number, at.isoformat(), draft.author, draft.reason, document, digest, names)
+            if named is not self._named[0]:
+                self._named = named, json.dumps(sorted(named))
+            written = self._documents.write(draft.services)
+            said = (draft.author, draft.reason, written.document, digest, self._named[1], written.base)
             number = self.database.write(
-                "REPLACE INTO revisions (id, at, author, reason, document, file_digest, file_services, any_order) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
-                row,
+                "REPLACE INTO revisions (id, at, author, reason, document, file_digest, file_services, base, "
+                "any_order) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
+                (number, at.isoformat(), *said),
             )
             self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
+            if not self._documents.is_kept(written):
+                self._documents.forget_unused()
             if draft.drains is not None:
                 self._replace_drains(draft.drains)
+        self._documents.keep(written)
         self._latest = Revision(number, at, draft.author, draft.reason, dict(draft.services), digest, named)
         return self._latest
 
@@ -263,7 +271,8 @@ class Store:
         """Keep no revisions but these."""
         with self.database.transaction():
             self.database.write("DELETE FROM revisions WHERE id NOT BETWEEN ? AND ?", (first, last))
-        self._latest = None
+            self._documents.forget_unused()
+        self._documents, self._latest = RevisionDocuments(self.database), None
 
     def fleet(self) -> str:
         """Of a copy: the history that its revisions are of; empty when it has none yet."""
@@ -283,18 +292,6 @@ class Store:
         """StoreError when nothing can be stored. Changes nothing."""
         with self.database.transaction():
             self.database.write("UPDATE revisions SET id = id WHERE id = (SELECT max(id) FROM revisions)")
-
-    def _document(self, services: Mapping[str, ServiceSpec]) -> str:
-        """As JSON. Services that have not changed since the last revision are not serialized again."""
-        texts = {
-            name: known
-            if (known := self._texts.get(name)) and known[0] is spec
-            else (spec, f"{json.dumps(name)}: {_SERVICE.dump_json(spec).decode()}")
-            for name, spec in services.items()
-        }
-        self._texts = texts
-        said = ", ".join([text for _, text in texts.values()])
-        return f'{{"services": {{{said}}}}}'
 
     def _replace_drains(self, drains: Mapping[Key, Drain]) -> None:
         self.database.write("DELETE FROM drains")
@@ -320,9 +317,9 @@ class Store:
         return (row[0], frozenset(json.loads(row[1]))) if row else (None, frozenset())
 
     def _revision(self, row: Row) -> Revision:
-        number, at, author, reason, document, digest, names, any_order = row
+        number, at, author, reason, document, digest, names, any_order, base = row
         try:
-            services = _SERVICES.validate_python(json.loads(document)["services"], context=STORED)
+            services = self._documents.read(document, base)
             if not any_order:
                 services = {name: check_ports.of_first_listener(spec) for name, spec in services.items()}
             when, from_file = datetime.fromisoformat(at), frozenset(json.loads(names))

@@ -40,5 +40,5 @@ def test_the_copy_of_a_fleets_state_has_the_steps_that_it_had() -> None:
     """A step in between would be taken for another one by files of before."""
     steps = len(MIRROR_FORMAT.migrations)
     assert "shared_heads" in MIRROR_FORMAT.migrations[5][0]
-    assert steps == 6
+    assert steps == 7
     assert "maintenance" in FORMAT.migrations[5][0]

@@ -158,9 +158,9 @@ def refusal(path: Path, kind: type[StoreError] = StoreError) -> str:
 
 
 def test_a_newer_database_is_refused(path: Path) -> None:
-    prepared(path, "PRAGMA user_version = 7")
+    prepared(path, "PRAGMA user_version = 8")
 
-    assert "written by a newer release (format 7, this one knows 6): install that release" in refusal(
+    assert "written by a newer release (format 8, this one knows 7): install that release" in refusal(
         path, ForeignStoreError
     )
 

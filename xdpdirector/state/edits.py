@@ -8,7 +8,9 @@ state, storage or maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import compress
+from operator import is_not
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -25,11 +27,27 @@ Services = Mapping[str, ServiceSpec]
 Model = TypeVar("Model", bound=Frozen)
 
 
-def touched(before: Services, after: Services) -> list[str]:
+FEW = 64
+"""So many differing services at most are remembered: the services of before live as long as what is remembered."""
+_differing: tuple[Services, Services, tuple[str, ...]] = {}, {}, ()
+"""What was compared last, and what differed: each part of a change asks for it."""
+
+
+def touched(before: Services, after: Services) -> Sequence[str]:
     """The services that differ. Those that are removed come last, so that a listener passes to its new service
     without a moment in which it belongs to none. A spec that stays is the same object."""
-    changed = [name for name, spec in after.items() if before.get(name) is not spec]
-    return changed + [name for name in before if name not in after]
+    global _differing
+    known_before, known_after, known = _differing
+    if known_before is before and known_after is after:
+        return known
+    is_other = map(is_not, after.values(), map(before.get, after))
+    changed = tuple(compress(after, is_other))
+    stay = len(after) - sum(name not in before for name in changed)
+    if stay < len(before):
+        changed += tuple(name for name in before if name not in after)
+    if len(changed) <= FEW:
+        _differing = before, after, changed
+    return changed
 
 
 def refuse_programs(wanted: Services, before: Services, checks: Checks, document: str = "") -> None:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from types import MappingProxyType
 
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec
+from xdpdirector.state.edits import touched
 
 
 def tag(*parts: str) -> str:
@@ -28,12 +29,17 @@ class Tags:
 
     def __init__(self, known: Mapping[str, tuple[ServiceSpec, str]] = MappingProxyType({})) -> None:
         self._known = dict(known)
-        self._all: tuple[Mapping[str, ServiceSpec], str] | None = None
+        self._sum: tuple[Mapping[str, ServiceSpec], int] = {}, 0
+        """Services and the sum of their numbers, which the tag of all is made of: a change of one adds and
+        subtracts."""
 
     def following(self, services: Mapping[str, ServiceSpec]) -> Tags:
         """All tags of these services. It takes long when many are new: call it beside the loop."""
-        tags = Tags({name: known for name in services if (known := self._known.get(name))})
+        tags = Tags(self._known)
+        tags._sum = self._sum
         tags.of_all(services)
+        if len(tags._known) > len(services):
+            tags._known = {name: tags._known[name] for name in services}
         return tags
 
     def of_service(self, name: str, spec: ServiceSpec) -> str:
@@ -44,10 +50,18 @@ class Tags:
 
     def of_all(self, services: Mapping[str, ServiceSpec]) -> str:
         """The order of services says nothing."""
-        if self._all is None or self._all[0] is not services:
-            parts = (f"{name} {self.of_service(name, spec)}" for name, spec in sorted(services.items()))
-            self._all = (services, tag(*parts))
-        return self._all[1]
+        before, total = self._sum
+        if before is not services:
+            for name in touched(before, services):
+                if name in before:
+                    total -= self._number(name, before[name])
+                if name in services:
+                    total += self._number(name, services[name])
+            self._sum = services, total
+        return tag(str(total % (1 << 256)))
+
+    def _number(self, name: str, spec: ServiceSpec) -> int:
+        return int(sha256(f"{name} {self.of_service(name, spec)}".encode()).hexdigest(), 16)
 
 
 def _text(spec: Frozen) -> str:

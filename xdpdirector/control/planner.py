@@ -93,6 +93,8 @@ class BackendStatus:
         """As `operational`; also of a VIP that nothing is said of by itself."""
         known = next((each for each in self.vips if each.vip == vip), None)
         if known is None or len(self.vips) == 1:
+            if known and (known.operational, known.reason) == (self.operational, self.why):
+                return known
             return VipVerdict(vip, self.operational, self.why)
         alone = replace(self, verdict=known.operational, reason=known.reason, vips=())
         return VipVerdict(vip, alone.operational, alone.why)

@@ -224,11 +224,12 @@ def service_view(
 def _at_vips(
     spec: ServiceSpec, backends: Sequence[BackendView] | Sequence[BackendSample]
 ) -> tuple[list[tuple[Address, Operational, int]], Operational]:
-    """How the service is at each VIP, and how many backends serve there; and how it is in all."""
-    statuses = [
-        (backend.serving, {each.vip: each.operational for each in backend.vips}) for backend in backends
+    """How the service is at each VIP, and how many backends serve there; and how it is in all. Backends have the
+    VIPs of the service, in its order."""
+    vips = [
+        (vip, *_at_vip([(backend.serving, backend.vips[place].operational) for backend in backends]))
+        for place, vip in enumerate(spec.vips)
     ]
-    vips = [(vip, *_at_vip([(serving, known[vip]) for serving, known in statuses])) for vip in spec.vips]
     states = {state for _, state, _ in vips}
     if Operational.UP in states and len(states) > 1:
         return vips, Operational.PARTIAL

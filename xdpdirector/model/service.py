@@ -332,6 +332,8 @@ class ServiceSpec(Frozen):
     @property
     def vips(self) -> tuple[Address, ...]:
         """In the listeners' order, each once."""
+        if len(self.listeners) == 1:  # of most services, and an address' hash takes long
+            return (self.listeners[0].address,)
         return tuple(dict.fromkeys(listener.address for listener in self.listeners))
 
     @property

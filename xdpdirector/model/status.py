@@ -60,7 +60,9 @@ class Traffic(Frozen):
 
 def total(parts: Iterable[Traffic]) -> Traffic:
     """The sum, field by field."""
-    traffics = list(parts)
+    traffics = [part for part in parts if part.packets or part.bytes or part.connections]
+    if len(traffics) == 1:
+        return traffics[0]
     return Traffic(
         packets=sum(part.packets for part in traffics),
         bytes=sum(part.bytes for part in traffics),

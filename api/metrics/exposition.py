@@ -10,6 +10,9 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+"""Content types."""
 Kind = Literal["gauge", "counter", "info", "stateset", "summary", "histogram"]
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 _SUFFIXES = {"counter": "_total", "info": "_info"}
@@ -19,6 +22,19 @@ _OLD_KINDS = {"info": "gauge", "stateset": "gauge"}
 def labels(**values: str) -> str:
     """As they stand between the braces."""
     return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in values.items())
+
+
+def takes_openmetrics(accept: str) -> bool:
+    """Whether that, of `accept` (RFC 9110, section 12.5.1) in its order, comes before plain text of the same age. A
+    version above 1 is not what we write."""
+    for each in accept.split(","):
+        kind, *parameters = (part.strip() for part in each.split(";"))
+        version = dict(part.split("=", 1) for part in parameters if "=" in part).get("version", "")
+        if kind == "application/openmetrics-text" and version in ("", "1.0.0", "1.0"):
+            return True
+        if kind == "text/plain" and version.startswith("1."):
+            return False
+    return False
 
 
 class Family:

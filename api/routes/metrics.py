@@ -14,7 +14,8 @@ from xdpdirector.api.auth.request_counts import RequestCounts
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http.read_queue import Reader, ReaderDep
-from xdpdirector.api.metrics import metric_families
+from xdpdirector.api.metrics import metric_families, process_metrics
+from xdpdirector.api.metrics.exposition import OPENMETRICS, TEXT, takes_openmetrics
 from xdpdirector.api.metrics.metric_families import Snapshot
 from xdpdirector.api.routers import new_router
 from xdpdirector.errors import DirectorError
@@ -25,21 +26,14 @@ router = new_router(tags=["status"])
 @router.get("/metrics", response_class=Response)
 async def get_metrics(director: DirectorDep, request: Request, reader: ReaderDep) -> Response:
     """Prometheus text, or OpenMetrics where the scraper accepts it."""
-    from prometheus_client.exposition import choose_encoder  # it brings servers along
-
     seen = await snapshot(director, reader)
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    openmetrics = content_type.startswith("application/openmetrics-text")
+    openmetrics = takes_openmetrics(request.headers.get("accept", ""))
+    request_counts: RequestCounts = request.app.state.request_counts
 
     def write() -> bytes:
-        from prometheus_client.process_collector import ProcessCollector
-        from prometheus_client.registry import CollectorRegistry
+        return text(seen, request_counts, openmetrics=openmetrics)
 
-        process = CollectorRegistry()
-        ProcessCollector(registry=process)
-        return encode(process).removesuffix(_END) + text(seen, request_counts, openmetrics=openmetrics)
-
-    request_counts: RequestCounts = request.app.state.request_counts
+    content_type = OPENMETRICS if openmetrics else TEXT
     return Response(await reader.read(write), headers={"content-type": content_type})
 
 
@@ -68,6 +62,7 @@ def text(
     """Of this snapshot. `xdpdirector_up` 0 means that the data plane could not be read."""
     families = chain(
         (metric_families.build(), metric_families.up(seen is not None)),
+        process_metrics.families(),
         metric_families.of_api(request_counts or RequestCounts()),
         metric_families.families(seen) if seen is not None else (),
     )

@@ -11,11 +11,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
 from xdpdirector import __version__
+from xdpdirector.api.metrics.exposition import OPENMETRICS, TEXT, takes_openmetrics
 from xdpdirector.errors import DataplaneError, NotFoundError
 from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
@@ -291,3 +293,46 @@ def test_what_the_api_itself_did(api: ApiServer) -> None:
     assert count("request_duration_seconds_sum", operation="list_services") > 0
     assert count("requests_under_way") == 1  # this one
     assert count("authentication_failures_total") == 0
+
+
+def test_the_process_is_told_by_the_names_of_all_client_libraries(api: ApiServer) -> None:
+    seen = {name: value for (name, _), value in scrape(api).items() if name.startswith("process_")}
+
+    status = dict(line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines())
+    resident = 1024 * int(status["VmRSS"].split()[0])
+    assert seen.keys() == {
+        *(f"process_{name}_bytes" for name in ("virtual_memory", "resident_memory")),
+        *(f"process_{name}" for name in ("start_time_seconds", "cpu_seconds_total", "open_fds", "max_fds")),
+    }
+    assert seen["process_virtual_memory_bytes"] > seen["process_resident_memory_bytes"]
+    assert resident / 2 < seen["process_resident_memory_bytes"] < 2 * resident
+    assert 0 < datetime.now(UTC).timestamp() - seen["process_start_time_seconds"] < 86400
+    assert 0 < seen["process_cpu_seconds_total"] < 86400
+    assert 3 < seen["process_open_fds"] <= seen["process_max_fds"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5", OPENMETRICS),
+        ("application/openmetrics-text;version=0.0.1;q=0.5,text/plain;q=0.3", TEXT),
+        ("application/openmetrics-text;version=2.0.0", TEXT),
+        ("text/plain;version=1.0.0,application/openmetrics-text;version=1.0.0", TEXT),
+        ("text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;escaping=x", OPENMETRICS),
+        ("text/plain;version;=;;,,", TEXT),
+    ],
+)
+def test_the_format_is_the_one_that_the_scraper_takes(accept: str, expected: str) -> None:
+    assert (OPENMETRICS if takes_openmetrics(accept) else TEXT) == expected
+
+
+def test_openmetrics_is_read_by_the_strict_parser(api: ApiServer) -> None:
+    text, _ = api.client.text("/metrics", "application/openmetrics-text; version=1.0.0")
+
+    families = {family.name: family for family in read_openmetrics(text)}  # type: ignore[no-untyped-call]
+    assert text.endswith("\n# EOF\n")
+    assert families["process_cpu_seconds"].type == "counter"
+    assert families["xdpdirector_up"].samples[0].value == 1

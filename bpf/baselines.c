@@ -56,6 +56,7 @@ struct drive {
 	u32 mask;
 	u32 random;	  /* in random order; else each once, then again */
 	u32 addresses[3]; /* used by `generate` */
+	u32 services; /* mask of the bits that a flow's number changes in its destination port */
 };
 
 #define PINNED(type, key, value, name, entries) \
@@ -246,11 +247,12 @@ static __always_inline u64 pair(u32 first, u32 second)
 	return htonl(1) == 1 ? (u64)first << 32 | second : (u64)second << 32 | first;
 }
 
-static __always_inline u32 ports(u32 number, __be16 port)
+static __always_inline u32 ports(const struct drive *drive, u32 number, __be16 port)
 {
 	u16 client_port = FIRST_PORT + (number & ((1 << PORT_BITS) - 1)) * PORT_STEP;
+	u32 service_port = (ntohs(port) & ~drive->services) | (number & drive->services);
 
-	return htonl((u32)client_port << 16 | ntohs(port));
+	return htonl((u32)client_port << 16 | service_port);
 }
 
 static __always_inline bool vary4(struct xdp_md *ctx, struct drive *drive)
@@ -263,7 +265,7 @@ static __always_inline bool vary4(struct xdp_md *ctx, struct drive *drive)
 	if ((void *)&tcp->seq > (void *)(long)ctx->data_end)
 		return false;
 	*addresses = pair(htonl(FIRST_CLIENT + (number >> PORT_BITS)), ip->daddr);
-	*(volatile u32 *)tcp = ports(number, tcp->dest);
+	*(volatile u32 *)tcp = ports(drive, number, tcp->dest);
 	return true;
 }
 
@@ -277,7 +279,7 @@ static __always_inline bool vary6(struct xdp_md *ctx, struct drive *drive)
 	if ((void *)&tcp->seq > (void *)(long)ctx->data_end)
 		return false;
 	*(volatile u64 *)&client[2] = pair(client[2], htonl(number >> PORT_BITS));
-	*(volatile u32 *)tcp = ports(number, tcp->dest);
+	*(volatile u32 *)tcp = ports(drive, number, tcp->dest);
 	return true;
 }
 

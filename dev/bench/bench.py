@@ -24,6 +24,7 @@ from dev.bench.machine import Machine, Stolen, allowed_cpus, pinned
 from dev.bench.members import members
 from dev.bench.report import Part, Program, Report
 from dev.bench.servers import Servers
+from dev.bench.services import services
 from dev.bench.sync import sync
 from dev.bench.wire import Wire
 from dev.bench.workload import CALM, Pace, Workload
@@ -99,6 +100,8 @@ def _in_kernel(
         figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(baselines, fleet, pace).run())
     what = "new connections among 16 to 4,096 backends"
     figures += _told(say, what, members(baselines, f"{instance}-members", pace))
+    what = "running connections of 1 to 1,024 services"
+    figures += _told(say, what, services(baselines, f"{instance}-services", pace))
     if pace.sync_seconds:
         what = "connection sync: a million connections in bulk, and 20,000 new ones a second"
         figures += _told(say, what, sync(baselines, f"{instance}-sync", pace.sync_seconds))

@@ -25,15 +25,18 @@ _FUNCTIONS = {4: "drive4", 6: "drive6"}
 
 @dataclass(frozen=True)
 class Flows:
-    """`count` flows, a power of two, from number `first` on; in random order or each once in turn."""
+    """`count` flows, a power of two, from number `first` on; in random order or each once in turn. `services`, a
+    power of two: so many ports are theirs, the frame's and those that differ from it in the lowest bits."""
 
     count: int
     first: int = 0
     random: bool = True
+    services: int = 1
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.count & (self.count - 1):
-            raise ValueError(f"{self.count} is not a power of two")
+        for amount in (self.count, self.services):
+            if amount < 1 or amount & (amount - 1):
+                raise ValueError(f"{amount} is not a power of two")
 
 
 class Driver:
@@ -92,6 +95,7 @@ class Driver:
                 first=flows.first,
                 mask=flows.count - 1,
                 random=int(flows.random),
+                services=flows.services - 1,
                 addresses=NEAR_MAC + CLIENT_MAC,
             )
             for cpu in range(libbpf.possible_cpus())

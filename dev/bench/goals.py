@@ -28,6 +28,9 @@ from dev.bench.large import APPLYING, BUSY, READY, SCRAPED, SIZES, Size
 from dev.bench.large import MEMORY as LARGE_MEMORY
 from dev.bench.members import COUNTS, SCHEDULERS
 from dev.bench.members import key as by_members
+from dev.bench.services import COUNTS as SERVICE_COUNTS
+from dev.bench.services import SMALL, USUAL
+from dev.bench.services import key as by_services
 from dev.bench.sync import OWED as OWED_BY_SYNC
 from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 
@@ -150,6 +153,11 @@ def targets(pace: Pace) -> list[Target]:
                 [(new(name, PROCESSORS), new(name, 1))],
             )
             for name in (MH, WLC)
+        ),
+        Target(
+            f"mh flat: {SERVICE_COUNTS[-1]:,} services with small rings against 1 service",
+            1.5,
+            [(by_services(SMALL, SERVICE_COUNTS[-1]), by_services(USUAL, 1))],
         ),
         Target("not for us at twice doing nothing", 2.0, [(Key(each, OURS), bare) for each in NOT_FOR_US]),
         *(

@@ -20,9 +20,12 @@ from dev.bench.baselines import (
 from dev.bench.bench import describe
 from dev.bench.costs import OURS, Costs
 from dev.bench.director_target import MH, VARIANTS, WLC, Fleet
+from dev.bench.driver import Driver, Flows
 from dev.bench.figure import Figure, Key, by_key
 from dev.bench.flood import Flood
+from dev.bench.frames import ACK, tcp
 from dev.bench.live import FLOWS, PACKETS_PER_SECOND, Live
+from dev.bench.services import COUNTS, SMALL, USUAL, key, services
 from dev.bench.wire import Wire
 from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 from xdpdirector.lab.lab import take_down
@@ -116,6 +119,23 @@ def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -
     assert all(figures[Key(Workload.LOST, variant)].best == 0 for variant in VARIANTS)
     assert all(sum(figures[Key(Workload.LOST, variant)].paths.values()) == RUNNING for variant in VARIANTS)
     assert all(sane(figures[Key(Workload.FLOOD, variant, PACE.flood)]) for variant in VARIANTS)
+
+
+def test_flows_are_spread_over_services_by_the_lowest_bits_of_the_port(bench: Bench) -> None:
+    driver, bare = Driver(bench.baselines), bench.baselines.baseline(BARE)
+
+    def ports(count: int) -> list[int]:
+        flows = Flows(8, random=False, services=count)
+        sent = [driver.run(bare, tcp(ACK, 2048), flows, 1, start) for start in range(8)]
+        return sorted(int.from_bytes(each.frame[36:38]) for each in sent)
+
+    assert (ports(1), ports(4)) == ([2048] * 8, [2048, 2048, 2049, 2049, 2050, 2050, 2051, 2051])
+
+
+def test_flows_of_many_services_follow_their_rings(bench: Bench) -> None:
+    figures = by_key(services(bench.baselines, f"lab-{LAB}-services", PACE))
+
+    assert set(figures) == {key(slots, count) for slots in (USUAL, SMALL) for count in COUNTS}
 
 
 def test_frames_come_back_over_the_cable(bench: Bench) -> None:

@@ -86,8 +86,6 @@ static __always_inline int handle_service(struct xdp_md *ctx, void *frame, struc
 	if (reason != UNDECIDED)
 		return is_whole ? forward_unfragmented(ctx, frame, packet, &selection, reason)
 				: forward(ctx, packet, &selection, reason);
-	if (!service->ring_slots)
-		scratch.slot = no_slot();
 	if (!save_context(packet, &scratch))
 		return internal_error();
 	if (has_cids(packet, service))

@@ -60,8 +60,10 @@ PINNED_TRIE(struct range4, ranges4, MAX_LISTENERS);
 PINNED_TRIE(struct range6, ranges6, MAX_LISTENERS);
 SHARED_ARRAY(struct service, services, MAX_SERVICES);
 
-/* Rings of the mh and sh services, one after another, and members of all services. */
+/* Rings of the mh and sh services, one after another, and members of all services. `owners` repeats
+ * what most packets need of `ring`, in a quarter of its cache lines. */
 SHARED_ARRAY(struct ring_slot, ring, MAX_RING_SLOTS);
+SHARED_ARRAY(struct slot_owners, owners, MAX_RING_SLOTS / 4 + 1);
 SHARED_ARRAY(struct member_list, members, MAX_SERVICES);
 
 SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);

@@ -4,6 +4,7 @@
 #ifndef XDPDIRECTOR_RING_H
 #define XDPDIRECTOR_RING_H
 
+#include "branchless.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -21,26 +22,31 @@ static __always_inline u64 golden_hash(u64 value)
 static __always_inline u32 flow_hash(const struct packet *packet, const struct service *service)
 {
 	const __be32 *client = packet->flow.v6.client;
-	u64 hash = 0;
-	u32 ports;
+	u64 hash, ports; /* opaque: else both versions' ports would be loaded by way of pointers */
 
 	if (packet->ipv6) {
 		hash = golden_hash((u64)client[0] << 32 | client[1]);
 		hash = golden_hash(hash ^ ((u64)client[2] << 32 | client[3]));
-		ports = (u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port;
+		ports = opaque((u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port);
 	} else {
 		hash = (u64)packet->flow.v4.client << 32;
-		ports = (u32)packet->flow.v4.client_port << 16 | packet->flow.v4.port;
+		ports = opaque((u32)packet->flow.v4.client_port << 16 | packet->flow.v4.port);
 	}
 	if (!(service->flags & SERVICE_HASH_ADDRESS))
 		hash ^= ports;
 	return golden_hash(hash) * GOLDEN_RATIO >> 32;
 }
 
-/* The flow's slot in `ring`: the hash scaled to the service's slots, without a division. */
-static __always_inline u32 ring_position(const struct packet *packet, const struct service *service)
+/* The flow's slot in `ring`: the hash scaled to the service's slots, without a division. 64 bits, so
+ * that nothing has to be cut off. */
+static __always_inline u64 ring_position(const struct packet *packet, const struct service *service)
 {
 	return service->ring_start + ((u64)flow_hash(packet, service) * service->ring_slots >> 32);
+}
+
+static __always_inline struct ring_slot slot_at_rest(u32 owner)
+{
+	return (struct ring_slot){ .backend = owner, .before = NO_BACKEND };
 }
 
 /* The slot of a service without a ring: in flux, without owners. */
@@ -51,6 +57,16 @@ static __always_inline union slot_word no_slot(void)
 	};
 
 	return slot;
+}
+
+/* 1 + the index of the owner of a slot at rest, or 0: then read_slot() says what the slot is. So one
+ * load decides alone, and a packet that comes between two stores of the daemon sees no mixture. */
+static __always_inline u32 owner_at_rest(u64 position)
+{
+	u32 place = position / 4;
+	const struct slot_owners *at = owners.lookup(&place);
+
+	return at ? *(const volatile u16 *)&at->of[position % 4] : 0;
 }
 
 static __always_inline union slot_word read_slot(u32 position)

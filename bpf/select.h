@@ -142,19 +142,26 @@ static __always_inline enum reason select_fast(const struct packet *packet,
 	struct entry entry = {};
 
 	if (service->ring_slots) {
-		u32 position = ring_position(packet, service);
+		u64 position = ring_position(packet, service);
+		u32 owner = owner_at_rest(position);
+		bool is_up = owner && select_backend(selection, owner - 1, scratch->front);
 
+		if (is_up) {
+			selection->is_new = is_opening(packet);
+			if (!is_rate_limited(packet, service)) {
+				note_slot(position, slot_at_rest(owner - 1));
+				return FORWARD_RING;
+			}
+		}
 		scratch->slot = read_slot(position);
 		note_slot(position, scratch->slot.is);
-		if (!scratch->slot.is.flags &&
-		    select_backend(selection, scratch->slot.is.backend, scratch->front)) {
-			selection->is_new = is_opening(packet);
-			if (!is_rate_limited(packet, service))
-				return FORWARD_RING;
+		if (is_up) {
 			scratch->now = bpf_jiffies64();
 			scratch->stage = STAGE_ADMIT;
 			return UNDECIDED;
 		}
+	} else {
+		scratch->slot = no_slot();
 	}
 	scratch->now = bpf_jiffies64();
 	if (is_one_packet(packet, service)) {

@@ -281,6 +281,12 @@ union slot_word {
 	u64 word;
 };
 
+/* The owners of four slots in a row, each as 1 + its index, if the slot has no flags. 0: the slot is
+ * to be looked up in `ring`. */
+struct slot_owners {
+	u16 of[4];
+};
+
 /* Read as one word. */
 struct member {
 	u16 backend;

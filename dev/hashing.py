@@ -17,7 +17,7 @@ import numpy as np
 from xdpdirector.dataplane.maglev import Ring, fill, table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "scheduling.md"
-SLOTS = (1021, 4093, 16381, 65537)
+SLOTS = (251, 1021, 4093, 16381, 65537)
 BACKENDS = (5, 10, 50, 100, 250)
 TRIED = 4  # backends that are removed, one at a time
 FAILED = (1, 5, 10)  # per cent

@@ -70,6 +70,13 @@ def bench() -> Iterator[Bench]:
         take_down(LAB)
 
 
+@pytest.fixture(scope="module")
+def baselines() -> Iterator[Baselines]:
+    """Without a cable."""
+    with Baselines(f"lab-{LAB}-alone", SIZES) as baselines:
+        yield baselines
+
+
 def sane(figure: Figure) -> bool:
     return 0 <= figure.series.least <= figure.series.median <= figure.series.most < 1_000_000 and bool(
         figure.how
@@ -121,8 +128,8 @@ def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -
     assert all(sane(figures[Key(Workload.FLOOD, variant, PACE.flood)]) for variant in VARIANTS)
 
 
-def test_flows_are_spread_over_services_by_the_lowest_bits_of_the_port(bench: Bench) -> None:
-    driver, bare = Driver(bench.baselines), bench.baselines.baseline(BARE)
+def test_flows_are_spread_over_services_by_the_lowest_bits_of_the_port(baselines: Baselines) -> None:
+    driver, bare = Driver(baselines), baselines.baseline(BARE)
 
     def ports(count: int) -> list[int]:
         flows = Flows(8, random=False, services=count)
@@ -132,8 +139,8 @@ def test_flows_are_spread_over_services_by_the_lowest_bits_of_the_port(bench: Be
     assert (ports(1), ports(4)) == ([2048] * 8, [2048, 2048, 2049, 2049, 2050, 2050, 2051, 2051])
 
 
-def test_flows_of_many_services_follow_their_rings(bench: Bench) -> None:
-    figures = by_key(services(bench.baselines, f"lab-{LAB}-services", PACE))
+def test_flows_of_many_services_follow_their_rings(baselines: Baselines) -> None:
+    figures = by_key(services(baselines, f"lab-{LAB}-services", PACE))
 
     assert set(figures) == {key(slots, count) for slots in (USUAL, SMALL) for count in COUNTS}
 

@@ -38,7 +38,10 @@ def contents(world: w.World) -> dict[str, bytes]:
         "listeners": repr(sorted(tables.listeners().items())).encode(),
         "cost": b"".join(values["cost"].tobytes() for _, values in tables.read("limits")),
     }
-    return found | ({"ring": backends_of(tables.ring[region]).tobytes()} if region else {})
+    if region:
+        found["ring"] = backends_of(tables.ring[region]).tobytes()
+        found["owners"] = tables.owners[region].tobytes()
+    return found
 
 
 def spoil(world: w.World, what: str) -> None:
@@ -54,6 +57,7 @@ def spoil(world: w.World, what: str) -> None:
         "upper": lambda: _add(tables.loads["upper"], backend),
         "out": lambda: tables.fronts[:]["out"].fill(0),
         "ring": lambda: _add(tables.ring[:], world.plane.rings.region(service).start),  # type: ignore[union-attr]
+        "owners": lambda: _add(tables.owners[:], world.plane.rings.region(service).stop - 1),  # type: ignore[union-attr]
         "ports": lambda: tables.set_port(0, 0),
         "listeners": lambda: tables.delete_listener(next(iter(tables.listeners()))),
         "cost": lambda: tables.write(
@@ -70,7 +74,7 @@ def _add(array: Array, index: int) -> None:
 CASES = [
     (WLC, what) for what in ("services", "members", "backends", "upper", "out", "ports", "listeners", "cost")
 ]
-CASES += [(RING, what) for what in ("ring", "members", "services")]
+CASES += [(RING, what) for what in ("ring", "owners", "members", "services")]
 
 
 @pytest.mark.parametrize(("plan", "what"), CASES, ids=[f"{plan.scheduler}-{what}" for plan, what in CASES])

@@ -14,7 +14,7 @@ from xdpdirector.dataplane.map_windows import CHUNK
 from xdpdirector.model import Scheduler
 
 SLOTS = 4093
-LARGE = ("members", "ring", "fronts", "service_labels", "backend_labels")
+LARGE = ("members", "ring", "owners", "fronts", "service_labels", "backend_labels")
 MOST = CHUNK + 2 * mmap.PAGESIZE
 
 

@@ -26,7 +26,7 @@ from xdpdirector.paths import InstancePaths
 
 OTHER_COMPILERS = 1.05
 COMMON = {"entrance": 1, "services": 1, "backends": 1, "traffic": 1, "verdicts": 1}
-FLOW4, FLOW6, SLOT, FRONT = {"connections4": 1}, {"connections6": 1}, {"ring": 1}, {"fronts": 1}
+FLOW4, FLOW6, SLOT, FRONT = {"connections4": 1}, {"connections6": 1}, {"owners": 1}, {"fronts": 1}
 
 
 class Way(NamedTuple):
@@ -46,9 +46,9 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "mh, IPv4": Way(Scheduler.MH, [], tcp("A"), 293, SLOT),
+    "mh, IPv4": Way(Scheduler.MH, [], tcp("A"), 292, SLOT),
     "mh, IPv6": Way(Scheduler.MH, [], tcp6("A"), 364, SLOT | FRONT),
-    "mh, UDP": Way(Scheduler.MH, [], udp(), 290, SLOT),
+    "mh, UDP": Way(Scheduler.MH, [], udp(), 288, SLOT),
     "wlc, IPv4": Way(Scheduler.WLC, [tcp(), tcp("A"), tcp("A")], tcp("A"), 330, FLOW4),
     "wlc, IPv6": Way(Scheduler.WLC, [tcp6(), tcp6("A"), tcp6("A")], tcp6("A"), 407, FLOW6 | FRONT),
     "wlc, UDP": Way(Scheduler.WLC, [udp()] * 3, udp(), 331, FLOW4),

@@ -75,7 +75,8 @@ def slots(
     ring = world.plane.rings.region(indices.services["web"])
     digits = []
     for owners in np.divmod(np.arange(SLOTS), 256):
-        world.tables.ring[ring][:] = service_plan.pack(backends[owners], service_plan.NO_BACKEND, 0)
+        words = service_plan.pack(backends[owners], service_plan.NO_BACKEND, 0)
+        service_plan.store(world.tables.ring[ring], world.tables.owners[ring], words)
         places = np.searchsorted(np.sort(MACS), driver.send(frame, clients, ports))
         digits.append(np.argsort(MACS)[places])
     return digits[0] * 256 + digits[1]

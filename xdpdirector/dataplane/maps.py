@@ -165,6 +165,7 @@ class Tables:
             self.service_labels = self._windows("service_labels")
             self.backend_labels = self._windows("backend_labels")
             self.ring = self._windows("ring", np.dtype(np.uint64))
+            self.owners = self._windows("owners", np.dtype(np.uint16))
             self.fronts = self._windows("fronts")
             self.departed = self._shared("departed")
             self.reaping = self._shared("reaping")
@@ -186,7 +187,7 @@ class Tables:
 
     def close(self) -> None:
         """Close files and mappings; the pinned maps remain."""
-        for view in ("services", "ring", "members", "backends", "loads", "tunnels", "service_labels",
+        for view in ("services", "ring", "owners", "members", "backends", "loads", "tunnels", "service_labels",
                      "backend_labels", "fronts", "departed", "reaping", "adopting", "resets", "stations",
                      "shortcuts", "filter", "reassembly"):  # fmt: skip
             self.__dict__.pop(view, None)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rings in the map `ring`: where each is located, how its slots change owners, and when flux ends.
 
-Writes slots only, each with one 8-byte store: packets see the old slot or the new one. `service_plan`
-computes the slots, `maglev` the owners. Knows nothing of listeners, backend states or other schedulers.
+Writes slots only, each with one 8-byte store, and then what the map `owners` repeats of it: packets see the old
+slot or the new one. `service_plan` computes the slots, `maglev` the owners. Knows nothing of listeners, backend
+states or other schedulers.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class Rings:
         self._mentions = RingReferences()
         self._unread = {name for name, index in services.items() if self.region(index)}
         """Rings in the map that were not read yet."""
-        self._sums: dict[str, int] = {}
-        """CRC-32 of the slots as written."""
+        self._sums: dict[str, tuple[int, int]] = {}
+        """Of the slots as written: see `_sums`."""
         self._told: dict[str, Array] = {}
         """By service, a bool for each slot: another director said that it is in flux."""
         self._passed_over: dict[str, frozenset[int]] = {}
@@ -151,7 +152,7 @@ class Rings:
             return True
         if name in self._mentions.marked and now < self._young_until.get(name, now):
             return False
-        return self._sums.get(name) == zlib.crc32(self._tables.ring[region].data)
+        return self._sums.get(name) == _sums(self._tables.ring[region], self._tables.owners[region])
 
     @property
     def slots(self) -> int:
@@ -161,7 +162,7 @@ class Rings:
     def _note(self, name: str, words: Words) -> None:
         self._unread.discard(name)
         self._mentions.note(name, words)
-        self._sums[name] = zlib.crc32(words.data)
+        self._sums[name] = _sums(words, service_plan.resting_owners(words))
 
     def pass_over(self, name: str, service: int, backends: frozenset[int]) -> None:
         """Mark the slots of these owners, which are down for some VIP, before packets skip them: from now on
@@ -457,10 +458,13 @@ class Rings:
         return [index for index, count in zip(indices, packets, strict=True) if count]
 
     def _store(self, name: str, region: slice, words: Words) -> None:
-        slots = self._tables.ring[region]
-        differs = np.flatnonzero(slots != words)
         barrier()  # the slots' owners, which were stored before, are seen before
-        slots[differs] = words[differs]
-        self.writes += len(differs)
-        if len(differs) or not self._mentions.knows(name):
+        differing = service_plan.store(self._tables.ring[region], self._tables.owners[region], words)
+        self.writes += differing
+        if differing or not self._mentions.knows(name):
             self._note(name, words)
+
+
+def _sums(words: Words, owners: Array) -> tuple[int, int]:
+    """CRC-32 of slots, and of what `owners` says of them."""
+    return zlib.crc32(words.data), zlib.crc32(owners.data)

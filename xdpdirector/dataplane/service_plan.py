@@ -234,6 +234,28 @@ def flags_of(words: Words) -> Words:
     return words >> np.uint64(32)
 
 
+def resting_owners(words: Words) -> npt.NDArray[np.uint16]:
+    """What the map `owners` says of these slots: 1 + the owner of one without flags; 0 for others, and for one that
+    nobody owns."""
+    at_rest = flags_of(words) == 0
+    owners: npt.NDArray[np.uint16] = ((backends_of(words) + np.uint64(1)) * at_rest).astype(np.uint16)
+    return owners
+
+
+def store(ring: Words, owners: npt.NDArray[np.uint16], words: Words) -> int:
+    """Make slots of the map `ring` these, and those of `owners` what follows from them; returns how many elements
+    differed.
+
+    A packet sees what a slot was or what it is, and no mixture: either `owners` decides alone, or `ring` does.
+    """
+    differing = 0
+    for present, wanted in ((ring, words), (owners, resting_owners(words))):
+        differs = np.flatnonzero(present != wanted)
+        present[differs] = wanted[differs]
+        differing += len(differs)
+    return differing
+
+
 def fresh(owners: Any, *, recorded: bool) -> Words:
     """The slots of a new ring. `recorded`: existing flows of the service have records that may disagree with
     it."""

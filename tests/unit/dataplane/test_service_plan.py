@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +32,57 @@ def slots_of(words: service_plan.Words) -> list[Slot]:
 
 def words_of(*slots: Slot) -> service_plan.Words:
     return service_plan.pack(*np.array(slots).T)
+
+
+# What packets see while slots are written
+
+
+class Watched(np.ndarray):  # type: ignore[type-arg]
+    """Calls `between` after each element that is written."""
+
+    between: Callable[[], None]
+
+    def __setitem__(self, places: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> None:  # type: ignore[override]
+        for place, value in zip(places.tolist(), values.tolist(), strict=True):
+            super().__setitem__(place, value)
+            self.between()
+
+
+def seen(ring: service_plan.Words, owners: npt.NDArray[np.uint16]) -> list[Slot]:
+    """Each slot as the packet path reads it. At rest nobody asks for the owner before."""
+    slots = slots_of(np.asarray(ring))
+    return [
+        (owner - 1, NOBODY, 0) if owner else slot if slot[2] else (slot[0], NOBODY, 0)
+        for owner, slot in zip(owners.tolist(), slots, strict=True)
+    ]
+
+
+STATES: list[Slot] = [
+    (NOBODY, NOBODY, 0), (0, NOBODY, 0), (A, NOBODY, 0), (0xFFFE, NOBODY, 0), (B, A, FLUX), (B, NOBODY, EXCEPTIONS),
+    (A, B, FLUX | EXCEPTIONS), (NOBODY, A, FLUX),
+]  # fmt: skip
+
+
+def test_a_packet_between_two_stores_sees_each_slot_as_it_was_or_as_it_is() -> None:
+    before, after = (words_of(*slots) for slots in zip(*product(STATES, STATES), strict=True))
+    ring, owners = before.copy().view(Watched), service_plan.resting_owners(before).view(Watched)
+    was, becomes = seen(ring, owners), seen(after, service_plan.resting_owners(after))
+    moments: list[list[Slot]] = []
+    ring.between = owners.between = lambda: moments.append(seen(ring, owners))
+
+    written = service_plan.store(ring, owners, after)
+
+    assert written == len(moments) > len(after)
+    for moment in moments:
+        assert all(slot in pair for slot, pair in zip(moment, zip(was, becomes, strict=True), strict=True))
+    assert moments[-1] == becomes
+    assert service_plan.store(ring, owners, after) == 0
+
+
+def test_an_owner_stands_one_higher_and_only_for_a_slot_at_rest() -> None:
+    found = service_plan.resting_owners(words_of(*STATES)).tolist()
+
+    assert found == [0, 1, A + 1, 0xFFFF, 0, 0, 0, 0]
 
 
 # One slot

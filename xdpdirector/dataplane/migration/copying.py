@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Array, Tables, dtype_of
 from xdpdirector.dataplane.migration.fates import BY_PLACE, BY_REASON, STATE_ARRAYS, common, length_of_list
@@ -145,6 +146,14 @@ def _copy_interfaces(old: Loaded, new: Loaded, name: str) -> None:
             value = libbpf.lookup(source, np.int32(index).tobytes(), _PORT)
             if value and any(value):
                 libbpf.update(target, np.int32(index).tobytes(), value)
+
+
+def prepare_owners(new: Loaded) -> None:
+    """Fill `owners` from the rings that were copied. Packets would look in these until the daemon does it."""
+    with Tables(new) as tables:
+        for entry in tables.services[tables.services["ring_slots"] > 0]:
+            region = slice(int(entry["ring_start"]), int(entry["ring_start"] + entry["ring_slots"]))
+            tables.owners[region][:] = service_plan.resting_owners(tables.ring[region])
 
 
 def prepare_entrance(old: Loaded, new: Loaded) -> None:

@@ -18,7 +18,7 @@ COUNTERS = {"traffic", "denials", "refusals", "drops", "verdicts", "turned_away"
 HASHES = {libbpf.MapType.HASH, libbpf.MapType.LRU_HASH}
 """Map types whose entries can be copied to one another."""
 INTERFACES = {"ports"}
-DERIVED = {"entrance"}
+DERIVED = {"entrance", "owners"}
 """Maps derived from others: rebuilt, except for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances", "resets",
 "probes", "reaping", "adopting", "merging", "merge_at", "syns"}  # fmt: skip

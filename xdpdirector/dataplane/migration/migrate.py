@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xdpdirector.dataplane.migration.connections import adopt, adopt_afresh, unplaced
-from xdpdirector.dataplane.migration.copying import copy, prepare_entrance
+from xdpdirector.dataplane.migration.copying import copy, prepare_entrance, prepare_owners
 from xdpdirector.dataplane.migration.fates import Carried, fates, obstacle, refuse_losses
 from xdpdirector.dataplane.migration.map_kinds import (
     CONNECTIONS,
@@ -70,6 +70,7 @@ def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[C
     for each in plans:
         if each.fate != "lost" and each.name not in CONNECTIONS:
             copy(old, loaded, each.name)
+    prepare_owners(loaded)
     prepare_entrance(old, loaded)
     plans = _with_unplaced(plans, adopt_afresh(old, loaded), loaded)
     if not lose:

@@ -5,6 +5,7 @@ program that sends it what comes in there. The socket counts frames and leaves t
 from __future__ import annotations
 
 import ctypes  # noqa: TID251 (Python binds no socket of this family)
+import errno
 import mmap
 import os
 import socket
@@ -16,6 +17,7 @@ from typing import Self
 from tests.support.lab_client import call_on, socket_on
 from xdpdirector import libbpf
 from xdpdirector.lab.host import Host
+from xdpdirector.lab.waiting import wait_until
 from xdpdirector.libbpf import MapType, XdpFlags, XdpVerdict
 
 AF_XDP, SOL_XDP = 44, 283
@@ -47,6 +49,7 @@ class AfXdpSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._rx.close()  # a mapping keeps the socket, and with it the queue
         self._socket.close()
 
     def _bind(self) -> None:
@@ -60,12 +63,21 @@ class AfXdpSocket:
         self._received_at, _, descriptors, _ = offsets[RX_OFFSETS]
         self._rx = mmap.mmap(opened.fileno(), descriptors + FRAMES * RX_DESCRIPTOR, offset=RX_RING_AT)
         producer, _, descriptors, _ = offsets[FILL_OFFSETS]
-        fill = mmap.mmap(opened.fileno(), descriptors + FRAMES * FILL_DESCRIPTOR, offset=FILL_RING_AT)
-        struct.pack_into(f"={FRAMES}Q", fill, descriptors, *range(0, FRAMES * FRAME, FRAME))
-        struct.pack_into("=I", fill, producer, FRAMES)
+        with mmap.mmap(opened.fileno(), descriptors + FRAMES * FILL_DESCRIPTOR, offset=FILL_RING_AT) as fill:
+            struct.pack_into(f"={FRAMES}Q", fill, descriptors, *range(0, FRAMES * FRAME, FRAME))
+            struct.pack_into("=I", fill, producer, FRAMES)
         address = struct.pack("=HHIII", AF_XDP, COPY, self._index, 0, 0)
-        if ctypes.CDLL(None, use_errno=True).bind(opened.fileno(), address, len(address)):
+        library = ctypes.CDLL(None, use_errno=True)
+
+        def is_bound() -> bool:
+            """The kernel gives back the queue of a socket that was closed a moment later, by a worker."""
+            if not library.bind(opened.fileno(), address, len(address)):
+                return True
+            if ctypes.get_errno() == errno.EBUSY:
+                return False
             raise OSError(ctypes.get_errno(), "binding an AF_XDP socket")
+
+        wait_until(is_bound, "the AF_XDP socket has the queue")
 
     def received(self) -> int:
         """How many frames came, of FRAMES at the most."""

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from dev.bench.baselines import BARE, BASELINE_A_INSERT, BASELINE_B, BASELINE_C, PORT, Baselines
 from dev.bench.costs import CHUNK, NEW, SYNS, established_frame
 from dev.bench.director_target import MH, PORTS, WLC, Fleet
-from dev.bench.driver import LOOPBACK, Driver, Flows
+from dev.bench.driven import Measure, bare_tx
+from dev.bench.driver import Driver, Flows
 from dev.bench.figure import Figure, Key
-from dev.bench.frames import SYN, Frame, arp, tcp
+from dev.bench.frames import SYN, Frame, tcp
 from dev.bench.samples import interleaved
 from dev.bench.workload import Pace, Workload
-from xdpdirector import libbpf
 from xdpdirector.lab.errors import LabError
 
 FLOWS = (1 << 14, 1 << 17)
@@ -26,7 +26,6 @@ _HOW = (
     "cost in the same arrangement is subtracted."
 )
 _ESTABLISHED, _NEW = (f"{Workload.TCP4}, on {{}}", f"{Workload.SYN}, on {{}}")
-Measure = Callable[[], float]
 
 
 def established(program: str, flows: int, processors: int) -> Key:
@@ -104,7 +103,7 @@ class Cores:
         def measure() -> float:
             before = ours.counted()
             cost = burst()
-            grown = {name: n - before[name] for name, n in ours.counted().items() if n > before[name]}
+            grown = ours.counted_since(before)
             if strays := {name: n for name, n in grown.items() if not name.startswith("forward_")}:
                 raise LabError(f"{variant}: packets went elsewhere: {strays}")
             return cost
@@ -114,7 +113,7 @@ class Cores:
     def _measured(self, arrangements: Sequence[dict[Key, Measure]]) -> Iterator[Figure]:
         """All in the same rounds. What the driver costs is told for each arrangement by bare TX behind it."""
         direct = Key(Workload.NOTHING, BARE)
-        cases: dict[Key, Measure] = {direct: self._direct}
+        cases: dict[Key, Measure] = {direct: bare_tx(self._baselines, self._pace)}
         for arrangement in arrangements:
             cases |= arrangement
         measured = interleaved(cases, self._pace.rounds)
@@ -124,7 +123,3 @@ class Cores:
             for key in arrangement:
                 if key != driven:
                     yield Figure(key, measured[key].less(cost), _HOW)
-
-    def _direct(self) -> float:
-        program = self._baselines.baseline(BARE)
-        return libbpf.prog_test_run(program, arp().data, LOOPBACK, repeat=self._pace.burst).nanoseconds

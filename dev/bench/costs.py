@@ -228,9 +228,7 @@ class Costs:
         def counting() -> float:
             before = ours.counted()
             cost = measure()
-            grown = Counter(
-                {name: n - before[name] for name, n in ours.counted().items() if n > before[name]}
-            )
+            grown = ours.counted_since(before)
             strays = sum(count for name, count in grown.items() if not name.startswith(f"{verdict}_"))
             if strays > STRAYS * grown.total():
                 raise LabError(f"{key}: {strays} of {grown.total()} packets went elsewhere: {dict(grown)}")

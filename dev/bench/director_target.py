@@ -7,7 +7,8 @@ Variants that remember connections have an instance each: then a table holds as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from types import TracebackType
@@ -121,6 +122,10 @@ class Ours(Programs):
     def counted(self) -> dict[str, int]:
         """Packets by reason so far."""
         return self.plane.counters.verdicts()
+
+    def counted_since(self, before: Mapping[str, int]) -> Counter[str]:
+        """Packets by reason since `counted` said that; reasons that had none are left out."""
+        return Counter({name: n - before[name] for name, n in self.counted().items() if n > before[name]})
 
 
 class Fleet:

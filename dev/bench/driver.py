@@ -7,7 +7,6 @@ measured as it is. Knows nothing of what the programs do.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 from dev.bench.baselines import Baselines
 from dev.bench.frames import CLIENT_MAC, NEAR_MAC, Frame
+from dev.bench.machine import allowed_cpus, pinned
 from dev.bench.map_bytes import number, pack
 from xdpdirector import libbpf
 from xdpdirector.libbpf import RunResult, XdpVerdict
@@ -52,7 +52,8 @@ class Driver:
         self.set(flows, self._next if start is None else start)
         self._aim(program)
         self._next = (self._next if start is None else start) + packets
-        return self._run(frame, packets)
+        with pinned(allowed_cpus()[-1]):
+            return self._run(frame, packets)
 
     def run_on(
         self, cpus: Sequence[int], program: int, frame: Frame, flows: Flows, packets: int
@@ -63,9 +64,9 @@ class Driver:
         begin = threading.Barrier(len(cpus))
 
         def run(cpu: int) -> RunResult:
-            os.sched_setaffinity(0, {cpu})  # of this thread, which ends with the pool
-            begin.wait()
-            return self._run(frame, packets)
+            with pinned(cpu):
+                begin.wait()
+                return self._run(frame, packets)
 
         starts = [self._next + packets * place for place in range(len(cpus))]
         self._next += packets * len(cpus)
@@ -79,6 +80,7 @@ class Driver:
             self._target = program
 
     def _run(self, frame: Frame, packets: int) -> RunResult:
+        """Each CPU has a next flow of its own: a thread that changed it would send flows again."""
         result = libbpf.prog_test_run(
             self._baselines.function(_FUNCTIONS[frame.family]), frame.data, LOOPBACK, repeat=packets
         )

@@ -98,7 +98,7 @@ class Flood:
         ours = self._fleet[variant]
         counted = ours.counted()
         after = self._owners(variant)
-        paths = {name: n - counted[name] for name, n in ours.counted().items() if n > counted[name]}
+        paths = ours.counted_since(counted)
         lost = sum(was != is_ for was, is_ in zip(before, after, strict=True))
         how = (
             f"Of {RUNNING:,} established connections, those whose next packet after the flood of "

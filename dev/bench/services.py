@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from dev.bench import frames
 from dev.bench.baselines import BARE, Baselines
 from dev.bench.director_target import FIRST_BACKEND, MH, Ours
+from dev.bench.driven import without_driver
 from dev.bench.driver import LOOPBACK, Driver, Flows
 from dev.bench.figure import Figure, Key
 from dev.bench.frames import ACK, FAR_MAC, NEAR_MAC
-from dev.bench.samples import interleaved
 from dev.bench.workload import Pace
-from xdpdirector import libbpf
 from xdpdirector.control import planner
 from xdpdirector.control.planner import BackendStatus
-from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.model import ServiceSpec, Sizes
 from xdpdirector.model.status import Operational
@@ -89,16 +87,5 @@ def _costs(driver: Driver, baselines: Baselines, ours: Ours, pace: Pace) -> Iter
     cases = {
         key(slots, count): packets(ours.function(), slots, count) for slots in _FIRST_PORT for count in COUNTS
     }
-    nothing, driven = Key(WORKLOAD, BARE), Key(WORKLOAD, "the driver and nothing")
-    cases[nothing] = lambda: (
-        libbpf.prog_test_run(bare, frames.arp().data, LOOPBACK, repeat=pace.burst).nanoseconds
-    )
-    cases[driven] = packets(bare, USUAL, COUNTS[-1])
-    before = ours.counted()
-    measured = interleaved(cases, pace.rounds)
-    grown = {name: n - before[name] for name, n in ours.counted().items() if n > before[name]}
-    if strays := {name for name in grown if name != "forward_ring"}:
-        raise LabError(f"{WORKLOAD}: packets went elsewhere: {strays}")
-    cost = measured.pop(driven).least - measured.pop(nothing).least
-    for each, series in measured.items():
-        yield Figure(each, series.less(cost), _HOW)
+    driven = packets(bare, USUAL, COUNTS[-1])
+    yield from without_driver(baselines, ours, cases, driven, "forward_ring", pace, _HOW)

@@ -17,6 +17,7 @@ from dev.vagrant.box import NAME, Box
 from dev.vagrant.machines import Machines
 from dev.vagrant.scenario import play
 from dev.vagrant.stage import Stage
+from xdpdirector.errors import DirectorError
 from xdpdirector.lab.host import run
 
 
@@ -69,8 +70,12 @@ def inside(options: Options, account: Account) -> None:
         machines = Machines(options.checkout / "vagrant", state, variables(options), account.say)
         with account.step("add the box"):
             machines.vagrant("box", "add", "--name", NAME, str(Box(options.home).file))
+        stage = Stage(machines, account, options.packages, options.backends, options.pair)
         try:
-            play(Stage(machines, account, options.packages, options.backends, options.pair))
+            play(stage)
+        except DirectorError:
+            stage.keep_journals(options.home / "journals")
+            raise
         finally:
             with account.step("destroy the machines"):
                 machines.vagrant("destroy", "--force")

@@ -11,6 +11,7 @@ from dev.vagrant.account import Account
 from dev.vagrant.machines import Machines
 from dev.vagrant.poller import NOBODY, Visitor, asking, counts
 from dev.vagrant.service import Service
+from xdpdirector.errors import DirectorError
 from xdpdirector.lab.errors import LabError
 
 VIP4, VIP6 = "192.0.2.10", "[2001:db8::10]"
@@ -59,6 +60,18 @@ class Stage:
             raise LabError(
                 f"answers may come of {', '.join(allowed)}, must of {', '.join(wanted)}, and came: {counts(heard)}"
             )
+
+    def keep_journals(self, directory: Path) -> None:
+        """What all machines that answer have logged: a file for each."""
+        directory.mkdir(exist_ok=True)
+        for name in self.names:
+            try:
+                text = self.machines.run(name, "journalctl --no-pager --output=short-precise", RETURNING)
+            except DirectorError as error:
+                self.account.say(f"  the journal of {name} could not be read: {error}")
+            else:
+                (directory / f"{name}.log").write_text(text)
+        self.account.say(f"  the journals are in {directory}")
 
     def has_vip(self, name: str) -> bool:
         return VIP4 in self.machines.run(name, "ip -o -4 address show").replace("/", " ").split()

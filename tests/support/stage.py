@@ -116,11 +116,12 @@ def differences(plan: Plan) -> list[tuple[str, str]]:
 
 class FakeChecks:
     """A CheckRunner whose verdicts a test speaks. `running` is what would be probed; `began` counts by key how
-    often a check began anew."""
+    often a check began anew; `to_be_confirmed`: whether a first failure of it has to be."""
 
     def __init__(self, on_change: Callable[[Key, Operational, str], None]) -> None:
         self.running: dict[Key, tuple[CheckSpec, list[Target]]] = {}
         self.began: dict[Key, int] = {}
+        self.to_be_confirmed: dict[Key, bool] = {}
         self._on_change = on_change
         self._reports: dict[Key, dict[Address, HealthReport]] = {}
         self.asked: list[Target] = []
@@ -135,12 +136,15 @@ class FakeChecks:
         spec: CheckSpec,
         targets: Sequence[Target],
         earlier: Mapping[Address, HealthReport] = NOTHING,
+        *,
+        confirm: bool = False,
     ) -> None:
         wanted = (spec, list(targets))
         before = self.running.get(key)
         if before == wanted:
             return
         self.running[key] = wanted
+        self.to_be_confirmed[key] = confirm
         self.began[key] = self.began.get(key, 0) + 1
         asked, known = before[1] if before else [], self._reports.get(key, {})
         self._reports[key] = {

@@ -22,6 +22,7 @@ from xdpdirector.health.checks import CheckImpossible, Target
 from xdpdirector.health.checks.dialer import RouteOf
 from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
+from xdpdirector.health.runner import first_verdict_within
 from xdpdirector.health.slow_start import RING_STEPS, STEPS, SlowStart
 from xdpdirector.health.targets import asked, known_before, targets, verdict_on
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
@@ -48,6 +49,8 @@ class CheckRunner(Protocol):
         spec: CheckSpec,
         targets: Sequence[Target],
         earlier: Mapping[Address, HealthReport] = NOTHING,
+        *,
+        confirm: bool = False,
     ) -> None: ...
     def remove(self, key: Key) -> None: ...
     def reports(self, key: Key) -> Mapping[Address, HealthReport]: ...
@@ -78,10 +81,12 @@ def _unadjusted(_key: Key, _service: ServiceSpec, status: BackendStatus) -> Back
 
 @dataclass(frozen=True)
 class Memory:
-    """The earlier status of some backends, by VIP, to continue with."""
+    """The earlier status of some backends, by VIP, to continue with. `confirm`: of the others connections may be
+    taken over, so that a first failure has to be confirmed (`xdpdirector.health.rise_fall`)."""
 
     health: Mapping[Key, Mapping[Address, HealthReport]] = field(default_factory=dict)
     since: Mapping[Key, tuple[Operational, datetime]] = field(default_factory=dict)
+    confirm: bool = False
 
 
 class BackendStatuses:
@@ -140,7 +145,7 @@ class BackendStatuses:
         self._follow_neighbours(before, changed)
         for name in changed:
             if name in services:
-                self._set_checks(name, known)
+                self._set_checks(name, known, memory.confirm)
         self._follow_returns(before, earlier - later, later - earlier)
         for key in self._checked & earlier - {key for key in later if services[key[0]].check}:
             self._checks.remove(key)
@@ -205,7 +210,9 @@ class BackendStatuses:
             return self._earlier.get(key, NOTHING).get(vip, found)
         return found
 
-    def _set_checks(self, name: str, known: Mapping[Key, Mapping[Address, HealthReport]]) -> None:
+    def _set_checks(
+        self, name: str, known: Mapping[Key, Mapping[Address, HealthReport]], confirm: bool
+    ) -> None:
         spec = self._services[name]
         if spec.check is None:
             return
@@ -214,15 +221,19 @@ class BackendStatuses:
             where = targets(spec, backend)
             self._earlier[name, key] = known.get((name, key), NOTHING)
             earlier = known_before(where, self._earlier[name, key])
-            self._checks.set((name, key), check, where, earlier)
+            self._checks.set((name, key), check, where, earlier, confirm=confirm)
             self._checked.add((name, key))
 
-    def await_first_checks(self, most: float) -> None:
-        """From now on `undecided` returns the backends whose check has no result yet: of those that are checked
-        now, until each had the time for one attempt, or for `most` seconds."""
+    def await_first_checks(self, most: float, *, confirm: bool) -> None:
+        """From now on `undecided` returns the backends whose check has no verdict yet: of those that are checked
+        now, until each had the time for one attempt, or for as many as confirm a first failure, or for `most`
+        seconds."""
         self._first = {key for key in self._checked if self._is_wanted(key) and self._is_undecided(key)}
-        timeouts = [check.timeout for name, _ in self._first if (check := self._services[name].check)]
-        self._first_until = time.monotonic() + min(max(timeouts, default=0.0) + FIRST_MARGIN, most)
+        checks = [
+            check for name in {name for name, _ in self._first} if (check := self._services[name].check)
+        ]
+        times = [first_verdict_within(check, confirm=confirm) for check in checks]
+        self._first_until = time.monotonic() + min(max(times, default=0.0) + FIRST_MARGIN, most)
 
     def undecided(self) -> list[Key]:
         """See `await_first_checks`."""

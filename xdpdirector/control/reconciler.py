@@ -119,8 +119,9 @@ class Reconciler:
             self.refuse_unreachable(self.services, {})
         await self._vips.start()
         adopted = self._plane.adopted()
-        self._statuses.follow(self.services, Memory(self._adopted_health(adopted)))
-        self._statuses.await_first_checks(self._patience)
+        takes_over = self._take_over.follows_vips
+        self._statuses.follow(self.services, Memory(self._adopted_health(adopted), confirm=takes_over))
+        self._statuses.await_first_checks(self._patience, confirm=takes_over)
         down = {key for key, state in adopted.items() if state is State.DOWN}
         await self._statuses.resolve(RESOLVE_WITHIN, but=down)
         for name in self._plane.services() - set(self.services):

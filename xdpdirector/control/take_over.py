@@ -25,7 +25,7 @@ class TakeOver:
     def __init__(
         self, *, follows_vips: bool = False, replaces: bool = False, patience: float = PATIENCE
     ) -> None:
-        self._follows_vips, self._until = follows_vips, inf if replaces else -inf
+        self.follows_vips, self._until = follows_vips, inf if replaces else -inf
         self._patience = patience
         self._since: dict[Address, float] = {}
 
@@ -37,7 +37,7 @@ class TakeOver:
     @property
     def goes_on(self) -> bool:
         """False once there is nothing more to look for."""
-        return self._follows_vips or self._until != -inf
+        return self.follows_vips or self._until != -inf
 
     def forbearing(
         self, services: Mapping[str, ServiceSpec], is_here: Callable[[Address], bool], now: float
@@ -46,7 +46,7 @@ class TakeOver:
         if now < self._until:
             return frozenset(services)
         self._until = -inf
-        if not self._follows_vips:
+        if not self.follows_vips:
             return frozenset()
         here = {vip for spec in services.values() for vip in spec.vips if is_here(vip)}
         self._since = {vip: self._since.get(vip, now) for vip in here}

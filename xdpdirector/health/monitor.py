@@ -98,12 +98,14 @@ class Monitor:
         spec: CheckSpec,
         targets: Sequence[Target],
         earlier: Mapping[Address, HealthReport] = NOTHING,
+        *,
+        confirm: bool = False,
     ) -> None:
         """Check these targets from now on, each with a different address. A new check starts at once.
 
         Checks that stay are not disturbed by others. If only the options of a check change, its state stays
         until the new check decides. Another target starts as `unknown`, or with the state in `earlier`, by
-        the target's address.
+        the target's address. `confirm`: see `Health`; where the check runs already, it stays as it is.
         """
         questions = [(spec, target) for target in targets]
         before = list(self._checks[key].reported) if key in self._checks else []
@@ -111,7 +113,7 @@ class Monitor:
             return
         known = {target: self._report((asked, target)) for asked, target in before}
         for question in questions:
-            self._join(key, question, known.get(question[1]) or earlier.get(question[1].address))
+            self._join(key, question, known.get(question[1]) or earlier.get(question[1].address), confirm)
         self._leave(key, [each for each in before if each not in questions])
         self._checks[key] = _Checks({question: _reportable(self._report(question)) for question in questions})
 
@@ -168,10 +170,10 @@ class Monitor:
         await asyncio.gather(*self._ending, return_exceptions=True)
         await self._ways.close()
 
-    def _join(self, key: Key, question: Question, earlier: HealthReport | None) -> None:
+    def _join(self, key: Key, question: Question, earlier: HealthReport | None, confirm: bool) -> None:
         shared = self._shared.get(question)
         if shared is None:
-            watch = Watch(*question, self._heard, earlier)
+            watch = Watch(*question, self._heard, earlier, confirm)
             task = self._tasks.start(str(watch), lambda: watch.run(self._attempt, self._slots))
             shared = self._shared[question] = _Shared(watch, task)
         shared.keys.add(key)

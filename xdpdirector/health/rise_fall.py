@@ -3,11 +3,13 @@
 
     state     observation   becomes   when
     unknown   success       up        at once
-    unknown   failure       down      at once
+    unknown   failure       down      at once; to be confirmed: after `fall` failures in a row
     up        failure       down      after `fall` failures in a row
     down      success       up        after `rise` successes in a row
 
-The first observation decides at once, so that a new or restarted director serves after one round of checks.
+The first observation decides at once, so that a new or restarted director serves after one round of checks. Where
+connections of another director are taken over, a first failure has to be confirmed: it would end those of a backend
+that this director could not ask in time, for example because it was still booting.
 Must not know sockets, clocks or tasks; the caller passes the time.
 """
 
@@ -20,7 +22,7 @@ from xdpdirector.model.status import Operational
 
 _TURNS: dict[tuple[Operational, bool], tuple[Operational, str]] = {
     (Operational.UNKNOWN, True): (Operational.UP, "once"),
-    (Operational.UNKNOWN, False): (Operational.DOWN, "once"),
+    (Operational.UNKNOWN, False): (Operational.DOWN, "first"),
     (Operational.UP, False): (Operational.DOWN, "fall"),
     (Operational.DOWN, True): (Operational.UP, "rise"),
 }
@@ -62,10 +64,19 @@ def best(reports: Iterable[HealthReport]) -> HealthReport:
 
 
 class Health:
-    """The state machine. Starts as `unknown`, `since` the given time, or continues from `earlier`."""
+    """The state machine. Starts as `unknown`, `since` the given time, or continues from `earlier`. `confirm`: a
+    first failure alone does not decide."""
 
-    def __init__(self, *, rise: int, fall: int, now: float, earlier: HealthReport | None = None) -> None:
-        self._needed = {"once": 1, "rise": rise, "fall": fall}
+    def __init__(
+        self,
+        *,
+        rise: int,
+        fall: int,
+        now: float,
+        earlier: HealthReport | None = None,
+        confirm: bool = False,
+    ) -> None:
+        self._needed = {"once": 1, "first": fall if confirm else 1, "rise": rise, "fall": fall}
         self._state = earlier.operational if earlier else Operational.UNKNOWN
         self._since = earlier.since if earlier else now
         self._reason = earlier.reason if earlier else ""

@@ -23,11 +23,17 @@ START_SPREAD = 0.1
 # A dead backend is detected within fall x interval + timeout.
 EARLY = 0.1
 AGAIN_SOON = 0.2  # seconds until the next attempt, if the first one could not be made
+CONFIRM_AFTER = 1.0  # seconds, at most, until a first failure that has to be confirmed is tried again
 TELL_APART = 60.0  # seconds between two log lines about the same trouble, when it comes and goes
 
 Try = Callable[[CheckSpec, Target], Awaitable[float | None]]
 
 log = logging.getLogger(__name__)
+
+
+def first_verdict_within(spec: CheckSpec, *, confirm: bool) -> float:
+    """Seconds that a check which can be made takes, at most, from its start to its first verdict."""
+    return spec.fall * (spec.timeout + CONFIRM_AFTER) if confirm else spec.timeout
 
 
 class Watch:
@@ -40,11 +46,19 @@ class Watch:
     """
 
     def __init__(
-        self, spec: CheckSpec, target: Target, on_news: Callable[[Watch], None], earlier: HealthReport | None
+        self,
+        spec: CheckSpec,
+        target: Target,
+        on_news: Callable[[Watch], None],
+        earlier: HealthReport | None,
+        confirm: bool = False,
     ) -> None:
+        """`confirm`: see `Health`."""
         self.spec, self.target = spec, target
         self._on_news = on_news
-        self._health = Health(rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier)
+        self._health = Health(
+            rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier, confirm=confirm
+        )
         self._share = earlier.share if earlier else 1.0
         self.trouble, self.troubled_since = "", 0.0
         self._told = "", 0.0
@@ -64,16 +78,20 @@ class Watch:
 
     async def run(self, attempt: Try, slots: asyncio.Semaphore) -> None:
         """Probe until cancelled. `slots` limits concurrent probes."""
-        clock, interval = asyncio.get_running_loop().time, self.spec.interval
-        await asyncio.sleep(random.uniform(0, min(START_SPREAD, interval)))
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(random.uniform(0, min(START_SPREAD, self.spec.interval)))
         while True:
             async with slots:
                 begun = clock()
                 await self._once(attempt)
-            undecided = not self._asked and self._report.operational is Operational.UNKNOWN
-            apart = min(interval, AGAIN_SOON) if undecided else interval
-            due = begun + apart * random.uniform(1 - EARLY, 1)
+            due = begun + self._apart() * random.uniform(1 - EARLY, 1)
             await asyncio.sleep(max(0.0, due - clock()))
+
+    def _apart(self) -> float:
+        """Seconds from one attempt to the next: a first verdict is wanted soon."""
+        if self._report.operational is not Operational.UNKNOWN:
+            return self.spec.interval
+        return min(self.spec.interval, CONFIRM_AFTER if self._asked else AGAIN_SOON)
 
     async def _once(self, attempt: Try) -> None:
         """One probe, and the processing of its result."""

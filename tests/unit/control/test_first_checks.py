@@ -5,6 +5,7 @@ from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
     CHECK,
     ME,
+    VIP,
     WEB1,
     WEB2,
     Stage,
@@ -12,7 +13,10 @@ from tests.support.stage import (
     story,
     until,
 )
+from xdpdirector.control.take_over import TakeOver
 from xdpdirector.dataplane.service_plan import State
+from xdpdirector.health.runner import CONFIRM_AFTER, first_verdict_within
+from xdpdirector.model.checks import TcpCheck
 from xdpdirector.model.status import Operational
 
 BRIEF = CHECK | {"interval": "10ms", "timeout": "10ms"}
@@ -44,6 +48,30 @@ async def test_what_comes_later_makes_it_not_unready() -> None:
         await stage.director.create_service("web", service("web1", check=CHECK), intent=ME)
 
         assert stage.director.readiness().ready
+
+
+@story
+async def test_a_director_that_takes_connections_over_has_first_failures_confirmed() -> None:
+    web, mail = service("web1", check=CHECK), service("web2", check=CHECK, listener=f"{VIP}:25/tcp")
+    async with Stage(take_over=TakeOver(follows_vips=True), web=web) as stage:
+        await stage.director.create_service("mail", mail, intent=ME)
+
+        assert stage.checks.to_be_confirmed == {WEB1: True, ("mail", "web2"): False}
+
+
+@story
+async def test_it_waits_until_they_can_be() -> None:
+    web = service("web1", check=BRIEF | {"fall": 2})
+    async with Stage(patience=0.1, take_over=TakeOver(follows_vips=True), web=web) as stage:
+        assert not stage.director.readiness().ready
+        await until(lambda: stage.director.readiness().ready)
+
+
+def test_the_time_for_a_first_verdict() -> None:
+    check = TcpCheck(type="tcp", interval=5.0, timeout=2.0, fall=3)
+
+    assert first_verdict_within(check, confirm=False) == 2.0
+    assert first_verdict_within(check, confirm=True) == 3 * (2.0 + CONFIRM_AFTER)
 
 
 @story

@@ -50,6 +50,24 @@ class Forgetful(PlainWays):
         self.forgotten.append(target)
 
 
+def test_a_first_failure_is_confirmed_sooner_than_the_interval() -> None:
+    fake, diary = FakeProbe(), Diary()
+    fake.failures[ADDRESS1] = "is tired"
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, RARE.model_copy(update={"fall": 2}), at(ADDRESS1), confirm=True)
+        await until(lambda: verdict(monitor, WEB1).failures == 1)
+        assert diary.entries == []
+        await until(lambda: diary.entries)
+        await monitor.close()
+
+    run(story())
+
+    assert diary.entries == [(WEB1, DOWN, "is tired")]
+    assert fake.asked == {(ADDRESS1, 80): 2}
+
+
 def test_transitions_are_announced_and_nothing_else() -> None:
     fake, diary = FakeProbe(), Diary()
 

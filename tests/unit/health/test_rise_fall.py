@@ -12,8 +12,10 @@ UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN
 REFUSED = "connection refused by 192.0.2.21:80"
 
 
-def machine(rise: int = 2, fall: int = 3, earlier: HealthReport | None = None) -> Health:
-    return Health(rise=rise, fall=fall, now=0.0, earlier=earlier)
+def machine(
+    rise: int = 2, fall: int = 3, earlier: HealthReport | None = None, *, confirm: bool = False
+) -> Health:
+    return Health(rise=rise, fall=fall, now=0.0, earlier=earlier, confirm=confirm)
 
 
 def observe_all(health: Health, results: str) -> list[Transition]:
@@ -70,6 +72,23 @@ def test_agrees_with_the_naive_model(results: str, rise: int, fall: int) -> None
 )
 def test_transitions(results: str, changes: list[tuple[Operational, Operational, int]]) -> None:
     transitions = observe_all(machine(), results)
+
+    assert [(change.before, change.after, change.at) for change in transitions] == changes
+
+
+@pytest.mark.parametrize(
+    ("results", "changes"),
+    [
+        pytest.param("--", [], id="two of three failures"),
+        pytest.param("---", [(UNKNOWN, DOWN, 3)], id="three failures"),
+        pytest.param("--+", [(UNKNOWN, UP, 3)], id="a success decides at once"),
+        pytest.param("---++", [(UNKNOWN, DOWN, 3), (DOWN, UP, 5)], id="as ever after the first verdict"),
+    ],
+)
+def test_a_first_failure_that_has_to_be_confirmed(
+    results: str, changes: list[tuple[Operational, Operational, int]]
+) -> None:
+    transitions = observe_all(machine(confirm=True), results)
 
     assert [(change.before, change.after, change.at) for change in transitions] == changes
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Protocol
 
+from xdpdirector.control.backend_routes import BackendRoutes, MakeNeighbours, way_of
 from xdpdirector.control.planner import BackendStatus, VipVerdict, status_of
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.health.checks import CheckImpossible, Target
@@ -25,10 +25,9 @@ from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.health.runner import first_verdict_within
 from xdpdirector.health.slow_start import RING_STEPS, STEPS, SlowStart
 from xdpdirector.health.targets import asked, known_before, targets, verdict_on
-from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
+from xdpdirector.model import Address, AdminState, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational, utc_now
-from xdpdirector.net.neighbours import NeighbourTable
 from xdpdirector.net.next_hop import Route
 from xdpdirector.state.diff import Missing
 from xdpdirector.state.edits import Services, touched
@@ -60,11 +59,7 @@ class CheckRunner(Protocol):
     async def close(self) -> None: ...
 
 
-MakeNeighbours = Callable[[Callable[[Address], None], bool], NeighbourTable]
-"""Of `on_change`, and whether addresses may be behind gateways (`routed`)."""
 MakeChecks = Callable[[Callable[[Key, Operational, str], None], RouteOf], CheckRunner]
-Way = tuple[Address, bool]
-"""An address, and whether it may be behind a gateway because a tunnel leads there."""
 
 
 Adjust = Callable[[Key, ServiceSpec, BackendStatus], BackendStatus]
@@ -96,18 +91,13 @@ class BackendStatuses:
         self._services: Services = {}
         self._on_news = on_news
         self._judged: set[str] = set()
-        self._moved: set[Way] = set()
-        self._users: dict[Way, set[str]] = {}
-        """The services that have a backend at an address that is watched."""
         self._checked: set[Key] = set()
         self._since: dict[Key, tuple[Operational, datetime]] = {}
         self._slow = SlowStart()
         self._first: set[Key] = set()
         self._first_until = 0.0
         self._steps: dict[str, asyncio.TimerHandle] = {}
-        self._neighbours = {
-            routed: neighbours(partial(self._on_neighbour, routed=routed), routed) for routed in (False, True)
-        }
+        self._routes = BackendRoutes(neighbours, on_news)
         self._checks = checks(self._on_verdict, self.route)
         self._earlier: dict[Key, Mapping[Address, HealthReport]] = {}
         self.weigh: Weigh = _as_it_is
@@ -118,16 +108,14 @@ class BackendStatuses:
 
     async def start(self) -> None:
         """From now on `route` answers."""
-        for table in self._neighbours.values():
-            await table.start()
+        await self._routes.start()
 
     async def close(self) -> None:
         """Stop checking and following."""
         for step in self._steps.values():
             step.cancel()
         await self._checks.close()
-        for table in self._neighbours.values():
-            await table.close()
+        await self._routes.close()
 
     # What to check
 
@@ -142,7 +130,7 @@ class BackendStatuses:
             for each in (before, services)
         )
         known = {**self._known({name: before[name] for name in changed if name in before}), **memory.health}
-        self._follow_neighbours(before, changed)
+        self._routes.follow(before, services, changed)
         for name in changed:
             if name in services:
                 self._set_checks(name, known, memory.confirm)
@@ -157,26 +145,6 @@ class BackendStatuses:
 
     def _is_followed(self, key: Key) -> bool:
         return key[0] in self._services and key[1] in self._services[key[0]].backends
-
-    def _follow_neighbours(self, before: Services, changed: Collection[str]) -> None:
-        for name in changed:
-            if name in self._services:
-                for way in ways_of([self._services[name]]):
-                    self._users.setdefault(way, set()).add(name)
-                    self._watch(way)
-        for name in changed:
-            kept = ways_of([self._services[name]]) if name in self._services else set()
-            for way in (ways_of([before[name]]) if name in before else set()) - kept:
-                self._users[way].discard(name)
-                if not self._users[way]:
-                    del self._users[way]
-                    self._unwatch(way)
-
-    def _watch(self, way: Way) -> None:
-        self._neighbours[way[1]].watch(way[0])
-
-    def _unwatch(self, way: Way) -> None:
-        self._neighbours[way[1]].unwatch(way[0])
 
     def _follow_returns(self, before: Services, gone: set[Key], new: set[Key]) -> None:
         self._slow.forget(gone)
@@ -255,7 +223,7 @@ class BackendStatuses:
 
     def faults(self) -> list[str]:
         """A sentence for each thing that is wrong with the director's own network, and keeps backends away."""
-        return [fault for table in self._neighbours.values() for fault in table.faults()]
+        return self._routes.faults()
 
     def blind(self) -> str:
         """See `Monitor.blind`."""
@@ -269,14 +237,7 @@ class BackendStatuses:
             for key, backend in spec.backends.items()
             if (name, key) not in but
         }
-        await self._resolved(awaited, within)
-
-    async def _resolved(self, awaited: Collection[Way], within: float) -> None:
-        until = time.monotonic() + within
-        while time.monotonic() < until:
-            if all(self.route(*way).kind != "unresolved" for way in awaited):
-                return
-            await asyncio.sleep(0.02)
+        await self._routes.resolve(awaited, within)
 
     # Dry run
 
@@ -285,15 +246,9 @@ class BackendStatuses:
         asked once, of all that are not in maintenance. Takes PLAN_PATIENCE seconds at most."""
         known = set(_questions(before))
         asked = [each for each in _questions(after) if each not in known]
-        unknown = {(target.backend, target.is_routed) for _, _, target in asked} - self._users.keys()
-        for way in unknown:
-            self._watch(way)
-        try:
-            await self._resolved(unknown, RESOLVE_WITHIN)
+        with self._routes.watching((target.backend, target.is_routed) for _, _, target in asked) as unknown:
+            await self._routes.resolve(unknown, RESOLVE_WITHIN)
             answers = await asyncio.gather(*(self._ask(check, target) for _, check, target in asked))
-        finally:
-            for way in unknown - self._users.keys():
-                self._unwatch(way)
         return tuple(
             Missing(service=key[0], backend=key[1], address=target.address, why=why)
             for (key, _, target), why in zip(asked, answers, strict=True)
@@ -316,7 +271,7 @@ class BackendStatuses:
 
     def route(self, address: Address, routed: bool = False) -> Route:
         """The route to an address, also to one that is not watched. `routed`: it may be behind a gateway."""
-        return self._neighbours[routed].get(address)
+        return self._routes.get(address, routed)
 
     def of(self, key: Key) -> BackendStatus:
         """Of a wanted backend."""
@@ -394,8 +349,7 @@ class BackendStatuses:
     def take_news(self) -> list[str]:
         """The services of which something may have changed since this was asked last."""
         judged, self._judged = self._judged, set()
-        moved, self._moved = self._moved, set()
-        news = judged.union(*(self._users.get(way, ()) for way in moved))
+        news = judged | self._routes.take_news()
         return [name for name in self._services if name in news] if news else []
 
     def put_back(self, names: Collection[str]) -> None:
@@ -434,10 +388,6 @@ class BackendStatuses:
         self._judged.add(name)
         self._on_news()
 
-    def _on_neighbour(self, address: Address, *, routed: bool) -> None:
-        self._moved.add((address, routed))
-        self._on_news()
-
 
 def _questions(services: Services) -> list[tuple[Key, CheckSpec, Target]]:
     """All check targets of these services."""
@@ -466,12 +416,3 @@ def health_of(state: State, vips: Mapping[Address, bool]) -> dict[Address, Healt
         )
         for vip, serves in vips.items()
     }
-
-
-def way_of(spec: ServiceSpec, backend: BackendSpec) -> Way:
-    return backend.address, spec.forward_to(backend) != "direct"
-
-
-def ways_of(services: Iterable[ServiceSpec]) -> set[Way]:
-    """Those of all their backends."""
-    return {way_of(spec, backend) for spec in services for backend in spec.backends.values()}

@@ -15,16 +15,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from xdpdirector.control.backend_routes import MakeNeighbours, Way, way_of, ways_of
 from xdpdirector.control.backend_status import (
     BackendStatuses,
     MakeChecks,
-    MakeNeighbours,
     Memory,
-    Way,
     Weigh,
     health_of,
-    way_of,
-    ways_of,
 )
 from xdpdirector.control.events import Events
 from xdpdirector.control.passive_health import PassiveHealths

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.world import World
+from tests.support.world import World, worlds
 from tests.support.xdp_driver import Driver
-from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Sizes
-from xdpdirector.paths import InstancePaths
 
 SIZES = Sizes(
     services=32,
@@ -38,12 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def loaded_world() -> Iterator[World]:
-    paths = InstancePaths(f"packets-{os.getpid()}")
-    try:
-        with World(paths, compiler.prepare_in_child(paths, SIZES)) as world:
-            yield world
-    finally:
-        attachment.unload(paths)
+    with worlds("packets", 1, SIZES) as [world]:
+        yield world
 
 
 @pytest.fixture
@@ -55,12 +48,8 @@ def world(loaded_world: World) -> World:
 @pytest.fixture(scope="session")
 def large_world() -> Iterator[World]:
     """With room for records of 100,000 flows."""
-    paths = InstancePaths(f"large-{os.getpid()}")
-    try:
-        with World(paths, compiler.prepare_in_child(paths, LARGE)) as world:
-            yield world
-    finally:
-        attachment.unload(paths)
+    with worlds("large", 1, LARGE) as [world]:
+        yield world
 
 
 @pytest.fixture(scope="session")

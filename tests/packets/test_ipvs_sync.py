@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
@@ -21,11 +20,9 @@ from scapy.layers.sctp import (
 from scapy.packet import Packet
 
 import tests.support.world as w
-from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Persistence, Scheduler, ServiceSpec, Sizes
 from xdpdirector.model.listener import Listener
 from xdpdirector.model.lvs import LvsSyncSpec
-from xdpdirector.paths import InstancePaths
 from xdpdirector.sync.ipvs import message
 from xdpdirector.sync.ipvs.exchange import Exchange, Taken
 from xdpdirector.sync.ipvs.message import Entry, Flags
@@ -96,12 +93,8 @@ def _entries(datagrams: list[bytes]) -> list[Entry]:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[w.World]:
-    paths = InstancePaths(f"ipvs-sync-{os.getpid()}")
-    try:
-        with w.World(paths, compiler.prepare_in_child(paths, SIZES)) as made:
-            yield made
-    finally:
-        attachment.unload(paths)
+    with w.worlds("ipvs-sync", 1, SIZES) as [made]:
+        yield made
 
 
 @pytest.fixture

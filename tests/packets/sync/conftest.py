@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +10,6 @@ import pytest
 import tests.support.world as w
 from tests.support.sizes import SMALL
 from tests.support.synced_directors import TWO, Director
-from xdpdirector.loader import attachment, compiler
-from xdpdirector.paths import InstancePaths
 from xdpdirector.sync.merger import Merger
 from xdpdirector.sync.names import NameReader
 from xdpdirector.sync.scanner import Scanner
@@ -20,16 +17,8 @@ from xdpdirector.sync.scanner import Scanner
 
 @pytest.fixture(scope="module")
 def worlds() -> Iterator[list[w.World]]:
-    paths = [InstancePaths(f"sync{number}-{os.getpid()}") for number in (1, 2)]
-    try:
-        with (
-            w.World(paths[0], compiler.prepare_in_child(paths[0], SMALL)) as one,
-            w.World(paths[1], compiler.prepare_in_child(paths[1], SMALL)) as two,
-        ):
-            yield [one, two]
-    finally:
-        for each in paths:
-            attachment.unload(each)
+    with w.worlds("sync", 2, SMALL) as found:
+        yield found
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ second, and thousands of services take long.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from xdpdirector.lan.frame_builder import NOBODY
-from xdpdirector.model import Address, AdminState
+from xdpdirector.model import Address, AdminState, ServiceSpec
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.next_hop import Route
 from xdpdirector.net.own_macs import covered
-from xdpdirector.state.edits import Services
+from xdpdirector.state.edits import Services, touched
 
 NAMED = 3  # names of one machine that a sentence lists
 
@@ -148,7 +148,10 @@ def _has(link: Interface, vip: Address) -> bool:
     return any(network.ip == vip for network in link.networks)
 
 
-def machines_of(services: Services) -> Machines:
+def machines_of(services: Services, before: Machines | None = None) -> Machines:
+    """`before`: of earlier services. Most changes, of weights for example, say nothing else of any machine."""
+    if before and not _differ(before.of, services):
+        return replace(before, of=services)
     found: dict[Address, Machine] = {}
     vips: set[Address] = set()
     for name, spec in services.items():
@@ -170,6 +173,27 @@ def machines_of(services: Services) -> Machines:
             machine.is_wanted |= backend.admin is not AdminState.MAINTENANCE
             machine.is_router &= backend.router
     return Machines(services, found, frozenset(vips))
+
+
+def _differ(before: Services, after: Services) -> bool:
+    """Whether they say different things of some machine."""
+    return any(
+        name not in before or name not in after or _said(before[name]) != _said(after[name])
+        for name in touched(before, after)
+    )
+
+
+def _said(spec: ServiceSpec) -> tuple[object, ...]:
+    """Of machines."""
+    return spec.listeners, {
+        key: (
+            backend.address,
+            spec.forward_to(backend),
+            backend.admin is AdminState.MAINTENANCE,
+            backend.router,
+        )
+        for key, backend in spec.backends.items()
+    }
 
 
 def _targets(machines: Machines, route: Callable[[Address], Route]) -> dict[Address, Target]:

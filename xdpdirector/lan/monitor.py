@@ -273,7 +273,7 @@ class Lan:
     def _scene(self) -> Scene:
         services = self._services()
         if self._machines.of is not services:
-            self._machines = machines_of(services)
+            self._machines = machines_of(services, self._machines)
         return scene(self._machines, self._route, self._links, self._interfaces, self._gateways)
 
     def _lost_for_long(self, now: Scene) -> set[Address]:

@@ -76,12 +76,13 @@ def _unadjusted(_key: Key, _service: ServiceSpec, status: BackendStatus) -> Back
 
 @dataclass(frozen=True)
 class Memory:
-    """The earlier status of some backends, by VIP, to continue with. `confirm`: of the others connections may be
-    taken over, so that a first failure has to be confirmed (`xdpdirector.health.rise_fall`)."""
+    """The earlier status of some backends, by VIP, to continue with. `inherits`: the others may have connections
+    of another director, so that a first failure has to be confirmed (`xdpdirector.health.rise_fall`), and a VIP
+    without a verdict keeps them."""
 
     health: Mapping[Key, Mapping[Address, HealthReport]] = field(default_factory=dict)
     since: Mapping[Key, tuple[Operational, datetime]] = field(default_factory=dict)
-    confirm: bool = False
+    inherits: bool = False
 
 
 class BackendStatuses:
@@ -92,6 +93,7 @@ class BackendStatuses:
         self._on_news = on_news
         self._judged: set[str] = set()
         self._checked: set[Key] = set()
+        self._inheriting: set[Key] = set()
         self._since: dict[Key, tuple[Operational, datetime]] = {}
         self._slow = SlowStart()
         self._first: set[Key] = set()
@@ -133,7 +135,7 @@ class BackendStatuses:
         self._routes.follow(before, services, changed)
         for name in changed:
             if name in services:
-                self._set_checks(name, known, memory.confirm)
+                self._set_checks(name, known, memory.inherits)
         self._follow_returns(before, earlier - later, later - earlier)
         for key in self._checked & earlier - {key for key in later if services[key[0]].check}:
             self._checks.remove(key)
@@ -141,6 +143,9 @@ class BackendStatuses:
             self._earlier.pop(key, None)
         for key in earlier - later:
             self._since.pop(key, None)
+        self._inheriting -= earlier - later
+        if memory.inherits:
+            self._inheriting |= later
         self._since |= {key: at for key, at in memory.since.items() if self._is_followed(key)}
 
     def _is_followed(self, key: Key) -> bool:
@@ -293,6 +298,7 @@ class BackendStatuses:
             [VipVerdict(vip, report.operational, report.reason) for vip, report in verdicts],
             route,
             share * grown,
+            inherits=key in self._inheriting,
         )
 
     def of_service(self, name: str) -> dict[str, BackendStatus]:

@@ -48,6 +48,7 @@ class BackendStatus:
 
     `share`: the part of its weight that it gets now, because it asks for no more, or returned a moment ago. `vips`:
     what the verdict is made of, where it need not be the same for all VIPs of the service: see `status_of`.
+    `inherits`: it may have connections of another director, which a VIP without a verdict keeps.
     """
 
     verdict: Operational
@@ -55,6 +56,7 @@ class BackendStatus:
     route: Route
     share: float = 1.0
     vips: tuple[VipVerdict, ...] = ()
+    inherits: bool = False
 
     @cached_property
     def hop(self) -> Hop | None:
@@ -102,17 +104,18 @@ class BackendStatus:
     @property
     def out(self) -> frozenset[Address]:
         """The VIPs for which it takes nothing, and their connections end, though it is not lost."""
-        if self.verdict.serves:
-            out = frozenset(each.vip for each in self.vips if each.operational is not Operational.UP)
-        else:
-            out = frozenset(each.vip for each in self.vips if each.operational is Operational.DOWN)
-        return out or NOWHERE
+        lost = {Operational.DOWN}
+        if self.verdict.serves and not self.inherits:
+            lost.add(Operational.UNKNOWN)
+        return frozenset(each.vip for each in self.vips if each.operational in lost) or NOWHERE
 
 
 MOST_REASONS = 3
 
 
-def status_of(vips: Sequence[VipVerdict], route: Route, share: float = 1.0) -> BackendStatus:
+def status_of(
+    vips: Sequence[VipVerdict], route: Route, share: float = 1.0, *, inherits: bool = False
+) -> BackendStatus:
     """Of a backend from what is known of it at each VIP: `up` when it is so at all, `down` when at none."""
     states = {each.operational for each in vips}
     if states == {Operational.UP}:
@@ -121,7 +124,7 @@ def status_of(vips: Sequence[VipVerdict], route: Route, share: float = 1.0) -> B
         verdict = Operational.PARTIAL
     else:
         verdict = Operational.DOWN if Operational.DOWN in states else Operational.UNKNOWN
-    return BackendStatus(verdict, _reason(vips), route, share, tuple(vips))
+    return BackendStatus(verdict, _reason(vips), route, share, tuple(vips), inherits)
 
 
 def _reason(vips: Sequence[VipVerdict]) -> str:

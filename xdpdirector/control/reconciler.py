@@ -117,7 +117,7 @@ class Reconciler:
         await self._vips.start()
         adopted = self._plane.adopted()
         takes_over = self._take_over.follows_vips
-        self._statuses.follow(self.services, Memory(self._adopted_health(adopted), confirm=takes_over))
+        self._statuses.follow(self.services, Memory(self._adopted_health(adopted), inherits=takes_over))
         self._statuses.await_first_checks(self._patience, confirm=takes_over)
         down = {key for key, state in adopted.items() if state is State.DOWN}
         await self._statuses.resolve(RESOLVE_WITHIN, but=down)

@@ -41,8 +41,9 @@ def serve(channel: socket.socket, parent: int | None = None) -> bool:
     try:
         _say_who(channel)
         poll = select.poll()
-        for each in filter(None, (channel.fileno(), parent)):
-            poll.register(each, select.POLLIN)
+        poll.register(channel, select.POLLIN)
+        if parent is not None:
+            poll.register(parent, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in poll.poll()}
             if channel.fileno() not in ready:

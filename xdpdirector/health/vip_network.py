@@ -87,8 +87,7 @@ class CheckNetwork:
         subject = f"{way.interface}, IPv{target.address.version}"
         if target.encapsulation:
             subject += f", {target.encapsulation.kind}"
-        sentence, until = self._refused.get(subject, ("", 0.0))
-        if sentence and self._clock() < until:
+        if self._is_refused(subject):
             return target.direct()
         inner = await self._enter_inner(subject)
         if inner is None:
@@ -156,6 +155,8 @@ class CheckNetwork:
         """None if there never was a namespace and none can be made. A lost helper is no reason to probe
         backends differently than before: CheckImpossible."""
         async with self._making:
+            if self._is_refused(subject):  # while this one waited
+                return None
             if self._inner and self._inner.namespace.lost:
                 self._inner.close()
                 self._inner = None
@@ -170,6 +171,10 @@ class CheckNetwork:
                 return None
             self._had_one = True
             return self._inner
+
+    def _is_refused(self, subject: str) -> bool:
+        """True until it is time to try again."""
+        return subject in self._refused and self._clock() < self._refused[subject][1]
 
     def _refuse(self, subject: str, error: OSError) -> None:
         why = error.strerror or str(error)

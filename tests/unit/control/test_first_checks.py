@@ -5,6 +5,7 @@ from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
     CHECK,
     ME,
+    OTHER_VIP,
     VIP,
     WEB1,
     WEB2,
@@ -57,6 +58,22 @@ async def test_a_director_that_takes_connections_over_has_first_failures_confirm
         await stage.director.create_service("mail", mail, intent=ME)
 
         assert stage.checks.to_be_confirmed == {WEB1: True, ("mail", "web2"): False}
+
+
+@story
+async def test_it_keeps_what_it_knows_nothing_of() -> None:
+    """A backend is up at one VIP, and the check at the other one has no verdict yet: connections there run on."""
+    web = service("web1", check=CHECK, listeners=[f"{VIP}:80/tcp", f"{OTHER_VIP}:80/tcp"])
+    async with (
+        Stage(take_over=TakeOver(follows_vips=True), web=web) as taking_over,
+        Stage(web=web) as alone,
+    ):
+        for stage in (taking_over, alone):
+            stage.checks.say(WEB1, Operational.UP, at=VIP)
+        await until(lambda: all(one.plane.plans["web"].members[0].accepts for one in (taking_over, alone)))
+
+        assert taking_over.plane.plans["web"].members[0].out == frozenset()
+        assert alone.plane.plans["web"].members[0].out == {OTHER_VIP}
 
 
 @story

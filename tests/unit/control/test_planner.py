@@ -175,10 +175,11 @@ OTHER, THIRD = s.OTHER_VIP, ip_address("192.0.2.12")
 PARTIAL = Operational.PARTIAL
 
 
-def at(*states: Operational) -> BackendStatus:
+def at(*states: Operational, inherits: bool = False) -> BackendStatus:
     """With these verdicts at the VIPs, in order."""
     vips = zip((s.VIP, OTHER, THIRD), states, strict=False)
-    return status_of([VipVerdict(vip, state, "" if state is UP else "refused") for vip, state in vips], FOUND)
+    verdicts = [VipVerdict(vip, state, "" if state is UP else "refused") for vip, state in vips]
+    return status_of(verdicts, FOUND, inherits=inherits)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +207,12 @@ def test_a_verdict_is_of_a_vip(
 
     assert status.operational is operational
     assert (member.state, member.accepts, member.out) == (state, accepts, out)
+
+
+def test_what_is_not_known_of_a_vip_ends_no_connection_of_another_director() -> None:
+    [member] = plan("web", s.service("web1"), {"web1": at(UP, UNKNOWN, DOWN, inherits=True)}).members
+
+    assert (member.state, member.accepts, member.out) == (SERVING, True, {THIRD})
 
 
 ASKED = Route("unresolved", ifindex=2, interface="eth0", why="asking for its MAC", is_asked=True)

@@ -188,6 +188,23 @@ def test_where_the_kernel_refuses_checks_ask_the_backends_own_address() -> None:
     ]
 
 
+def test_checks_that_waited_for_a_refusal_do_not_ask_once_more_each() -> None:
+    tries = []
+
+    async def refuse() -> Inside:
+        tries.append(1)
+        await asyncio.sleep(0.01)
+        raise TimeoutError(errno.ETIMEDOUT, "no answer")
+
+    async def story() -> list[Target]:
+        network = CheckNetwork("test-ways", enter=refuse)
+        prepared = (network.prepare(HERE, lambda _address, _routed: NEIGHBOUR) for _ in range(5))
+        return await asyncio.gather(*prepared)
+
+    assert asyncio.run(story()) == [HERE.direct()] * 5
+    assert len(tries) == 1
+
+
 def test_a_backend_that_cannot_be_found_is_not_asked() -> None:
     network = CheckNetwork("test-ways")
 

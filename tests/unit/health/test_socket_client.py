@@ -41,16 +41,22 @@ def start(channel: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, pass_fds=[channel.fileno()], stdin=subprocess.DEVNULL)
 
 
+def start_as_systemd(channel: socket.socket) -> subprocess.Popen[bytes]:
+    """As xdpdirector-checks@.service: the channel is its standard input."""
+    return subprocess.Popen([sys.executable, "-m", "xdpdirector.health.socket_helper", "0"], stdin=channel)
+
+
 class Started:
     """A helper of two processes, at most one channel long."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[socket.socket], subprocess.Popen[bytes]] = start) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._start = start
 
     def connect(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.processes.append(start(theirs))
+            self.processes.append(self._start(theirs))
         return ours
 
     @property
@@ -114,9 +120,12 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_it_gives_what_is_asked_for_many_at_once() -> None:
+@pytest.mark.parametrize("begin", [start, start_as_systemd], ids=["as root does", "as systemd does"])
+def test_it_gives_what_is_asked_for_many_at_once(
+    begin: Callable[[socket.socket], subprocess.Popen[bytes]],
+) -> None:
     async def story() -> None:
-        async with helped(Started()) as (_, inside):
+        async with helped(Started(begin)) as (_, inside):
             asked = KINDS * 50
             assert await asyncio.gather(*(made(inside, *kind) for kind in asked)) == asked
 

@@ -77,14 +77,14 @@ def load(
     attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode, force=force)
     program = _ensure(paths, wanted)
     if only_prepare:
-        _give(paths, wanted, program)
+        give(paths, Account.of(wanted.user), program)
         print(f"program {program.program_id} is prepared")
         return 0
     with only_one(paths) if layout.set_aside(paths) else contextlib.nullcontext():
         for carried in carry(paths, program, lose=lose):
             print(f"carried over: {carried}")
         attach(paths, wanted, force)
-    _give(paths, wanted, program)
+    give(paths, Account.of(wanted.user), program)
     for found in attachment.attachments(paths):
         print(f"program {program.program_id} runs on {found.interface}, {found.mode} mode")
     return 0
@@ -96,11 +96,13 @@ def _ensure(paths: InstancePaths, wanted: Configuration) -> Loaded:
     return compiler.ensure(paths, wanted.sizes, has_frags=has_frags)
 
 
-def _give(paths: InstancePaths, wanted: Configuration, program: Loaded) -> None:
-    """What there is of it now, to the daemon's user."""
-    if wanted.user:  # who cannot make it when it is asked for
+def give(paths: InstancePaths, account: Account, program: Loaded) -> None:
+    """All that there is of the instance, to the daemon's user. At once, since a daemon that runs looks at the pins
+    every second; then the program that explains, which takes seconds to compile, and which the user cannot make."""
+    ownership.hand_over(paths, account)
+    if not account.is_this:
         compiler.ensure_explaining(paths, program)
-    ownership.hand_over(paths, Account.of(wanted.user))
+        ownership.hand_over(paths, account)
 
 
 def plan(instance: str, configuration: Path) -> int:
@@ -358,8 +360,7 @@ def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> 
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         program = _ensure(paths, wanted)
         carry(paths, program)
-        compiler.ensure_explaining(paths, program)
-        ownership.hand_over(paths, account)
+        give(paths, account, program)
 
 
 def _not_handed_over(error: PermissionError) -> NotAllowedError:

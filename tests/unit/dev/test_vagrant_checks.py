@@ -138,14 +138,20 @@ class TestSelfChecks:
         assert words in done.stderr
 
     def a_director(
-        self, shelf: Shelf, mode: str = "native", vip: str = "192.0.2.10/32", ready: int = 0, asked: int = 0
+        self,
+        shelf: Shelf,
+        mode: str = "native",
+        vip: str = "192.0.2.10/32",
+        ready: int = 0,
+        asked: int = 0,
+        warnings: str = "",
     ) -> None:
         shelf.put("systemctl", "echo active")
         shelf.put("xdpdirector", f'[ "$*" = "status --ready" ] && sleep 0.1 && exit {asked}')
         shelf.put("readlink", "echo ../../bus/virtio/drivers/virtio_net")
         shelf.put(
             "curl",
-            f"case ${{*: -1}} in *readyz) exit {ready} ;; "
+            f"case ${{*: -1}} in *readyz) echo '{warnings}'; exit {ready} ;; "
             f'*) echo \'{{"carriers":[{{"interface":"eth1","mode":"{mode}","program_id":7}}]}}\' ;; esac',
         )
         shelf.put(
@@ -171,8 +177,15 @@ class TestSelfChecks:
 
     @pytest.mark.parametrize(
         ("wrong", "words"),
-        [({"vip": ""}, "the VIP 192.0.2.10 is here?"), ({"ready": 22}, "it is ready")],
-        ids=["no VIP", "not ready"],
+        [
+            ({"vip": ""}, "the VIP 192.0.2.10 is here?"),
+            ({"ready": 22}, "it is ready"),
+            (
+                {"warnings": "and do not see whether a server has its VIP"},
+                "checks ask for the VIPs on the backends?",
+            ),
+        ],
+        ids=["no VIP", "not ready", "checks that do not ask for the VIPs"],
     )
     def test_a_director_that_is_none(self, shelf: Shelf, wrong: dict[str, Any], words: str) -> None:
         self.a_director(shelf, **wrong)

@@ -83,7 +83,7 @@ def load(
     with only_one(paths) if layout.set_aside(paths) else contextlib.nullcontext():
         for carried in carry(paths, program, lose=lose):
             print(f"carried over: {carried}")
-        attach(paths, wanted, force)
+        attach_without_daemon(paths, program, wanted, force)
     give(paths, Account.of(wanted.user), program)
     for found in attachment.attachments(paths):
         print(f"program {program.program_id} runs on {found.interface}, {found.mode} mode")
@@ -308,6 +308,20 @@ def attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> 
     ]
     for name in attachment.detach(paths, stale) if stale else []:
         log.info("program taken off %s, which is no longer in the configuration", name)
+
+
+def attach_without_daemon(
+    paths: InstancePaths, program: Loaded, wanted: Configuration, force: bool = False
+) -> None:
+    """As `attach`. A daemon lets the program drop packets of connections that it does not know yet; without one
+    that is done here."""
+    if not layout.set_aside(paths) or _forwards(paths, program):
+        attach(paths, wanted, force)
+        return
+    from xdpdirector.dataplane.migration import migrate
+
+    with migrate.forbearing(program):
+        attach(paths, wanted, force)
 
 
 def loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -205,6 +206,30 @@ def test_the_new_program_knows_what_began_before_it_takes_packets(
     startup.attach(paths, Configuration(interfaces=("lo",)))
 
     assert resets == [0]
+
+
+def test_without_a_daemon_what_begins_while_it_is_attached_is_not_reset(
+    before: w.World, paths: InstancePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first packet of these still went through the program before, the next one through the new one."""
+    before.apply(w.service(members=TWO))
+    loaded, young, meanwhile = upgraded(paths, LARGER), range(1, 51), set[str]()
+    migrate.carry(paths, loaded)
+    with w.World(paths, loaded) as after:
+
+        def attached(*_: object, done: Callable[[], None], **__: object) -> list[object]:
+            running(before, young)
+            meanwhile.update(after.send(w.tcp("PA", sport=sport, ack=1)).reason for sport in young)
+            done()
+            return []
+
+        monkeypatch.setattr(startup.attachment, "attach", attached)
+        monkeypatch.setattr(startup.attachment, "attachments", lambda _: [])
+        startup.attach_without_daemon(paths, loaded, Configuration(interfaces=("lo",)))
+
+        assert meanwhile == {"drop_unknown"}
+        assert reset(after, young) == 0
+        assert after.send(w.tcp("PA", sport=60)).reason == "reject_unknown"
 
 
 def test_it_forwards_before_any_daemon_has_looked(before: w.World, paths: InstancePaths) -> None:

@@ -3,15 +3,20 @@
 
 Everything is first copied while the old program still forwards, into maps that no packet sees, and records that do
 not fit are counted, so losses are known before the switch. Once the new program forwards, `complete` copies the
-flows that arrived meanwhile. Until then, copying can be repeated.
+flows that arrived meanwhile. Until then, copying can be repeated. A packet of such a flow that comes between the
+switch and `complete` is dropped (`forbearing`), and its client sends it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from xdpdirector.dataplane.maps import Tables
 from xdpdirector.dataplane.migration.connections import adopt, adopt_afresh, unplaced
 from xdpdirector.dataplane.migration.copying import copy, prepare_entrance, prepare_owners
 from xdpdirector.dataplane.migration.fates import Carried, fates, obstacle, refuse_losses
@@ -76,6 +81,24 @@ def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[C
     if not lose:
         refuse_losses(plans)
     return plans
+
+
+@contextmanager
+def forbearing(loaded: Loaded) -> Iterator[None]:
+    """Inside, the program drops packets of unknown connections, whatever `on_unknown` says. For where no daemon
+    does so (`xdpdirector.control.take_over`): the next one that starts stores all policies anew."""
+    with Tables(loaded) as tables:
+        services, drop = tables.services, tables.enums["policy"]["POLICY_DROP"]
+        others = np.flatnonzero(services["on_unknown"] != drop).tolist()
+        before = {index: int(services[index]["on_unknown"]) for index in others}
+        try:
+            for index in before:
+                tables.store(services, index, {"on_unknown": drop})
+            yield
+        finally:
+            for index, policy in before.items():
+                tables.store(services, index, {"on_unknown": policy})
+            del services
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ static __always_inline enum reason select_for_quoted(const struct packet *quoted
 						     const struct service *service, u32 front,
 						     struct selection *selection)
 {
+	union ring_place place = ring_of(service);
 	struct entry entry;
 	union slot_word slot;
 
@@ -120,9 +121,9 @@ static __always_inline enum reason select_for_quoted(const struct packet *quoted
 					    entry.is.record.generation, front)
 			       ? FORWARD_ERROR
 			       : PASS_NO_CONNECTION;
-	if (!service->ring_slots)
+	if (!place.is.slots)
 		return PASS_NO_CONNECTION;
-	slot = read_slot(ring_position(quoted, service));
+	slot = read_slot(ring_position(quoted, service, place));
 	if (!select_backend(selection, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend,
 			    front))
 		return PASS_NO_CONNECTION;

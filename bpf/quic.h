@@ -147,10 +147,10 @@ select_by_cid(struct xdp_md *ctx, const struct packet *packet, const struct serv
 	return QUIC_DOWN;
 }
 
-static __always_inline union slot_word flow_slot(const struct packet *packet,
-						 const struct service *service)
+static __always_inline union slot_word
+flow_slot(const struct packet *packet, const struct service *service, union ring_place place)
 {
-	u32 position = ring_position(packet, service);
+	u32 position = ring_position(packet, service, place);
 	union slot_word slot = read_slot(position);
 
 	note_slot(position, slot.is);

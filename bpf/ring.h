@@ -37,11 +37,32 @@ static __always_inline u32 flow_hash(const struct packet *packet, const struct s
 	return golden_hash(hash) * GOLDEN_RATIO >> 32;
 }
 
+/* Where a service's ring is. The daemon stores both numbers as one word, and a packet reads them as
+ * one: it sees no mixture of two rings. */
+union ring_place {
+	struct {
+		u32 start;
+		u32 slots; /* 0: no ring */
+	} is;
+	u64 word;
+};
+
+_Static_assert(__builtin_offsetof(struct service, ring_start) % 8 == 0 &&
+		       __builtin_offsetof(struct service, ring_slots) ==
+			       __builtin_offsetof(struct service, ring_start) + 4,
+	       "the place of a ring is a word");
+
+static __always_inline union ring_place ring_of(const struct service *service)
+{
+	return (union ring_place){ .word = *(const volatile u64 *)&service->ring_start };
+}
+
 /* The flow's slot in `ring`: the hash scaled to the service's slots, without a division. 64 bits, so
  * that nothing has to be cut off. */
-static __always_inline u64 ring_position(const struct packet *packet, const struct service *service)
+static __always_inline u64 ring_position(const struct packet *packet, const struct service *service,
+					 union ring_place place)
 {
-	return service->ring_start + ((u64)flow_hash(packet, service) * service->ring_slots >> 32);
+	return place.is.start + ((u64)flow_hash(packet, service) * place.is.slots >> 32);
 }
 
 static __always_inline struct ring_slot slot_at_rest(u32 owner)

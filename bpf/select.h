@@ -139,10 +139,11 @@ static __always_inline enum reason select_fast(const struct packet *packet,
 					       const struct service *service,
 					       struct scratch *scratch, struct selection *selection)
 {
+	union ring_place place = ring_of(service);
 	struct entry entry = {};
 
-	if (service->ring_slots) {
-		u64 position = ring_position(packet, service);
+	if (place.is.slots) {
+		u64 position = ring_position(packet, service, place);
 		u32 owner = owner_at_rest(position);
 		bool is_up = owner && select_backend(selection, owner - 1, scratch->front);
 

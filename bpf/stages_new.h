@@ -155,20 +155,22 @@ int stage_quic(struct xdp_md *ctx)
 	struct selection selection = {};
 	struct entry entry = {};
 	struct service *service;
+	union ring_place place;
 	enum quic_result result;
 	bool is_recorded;
 
 	if (!start_stage(&scratch, &service))
 		return XDP_DROP;
 	scratch->now = bpf_jiffies64();
-	if (service->ring_slots)
-		scratch->slot = flow_slot(&scratch->packet, service);
+	place = ring_of(service);
+	if (place.is.slots)
+		scratch->slot = flow_slot(&scratch->packet, service, place);
 	result = select_by_cid(ctx, &scratch->packet, service, scratch, &selection);
-	if (service->ring_slots && (result != QUIC_NAMED || is_slot_owner(scratch, &selection)))
+	if (place.is.slots && (result != QUIC_NAMED || is_slot_owner(scratch, &selection)))
 		return go_on_by_flow(ctx, scratch, service, result);
 	is_recorded = ct_lookup_live(&scratch->packet, service, scratch->front,
 				     ct_ticks(scratch->now), &entry);
-	if (is_recorded && (!service->ring_slots || is_recorded_backend(&entry, &selection)))
+	if (is_recorded && (!place.is.slots || is_recorded_backend(&entry, &selection)))
 		return call_stage(ctx, STAGE_RECALL);
 	if (result != QUIC_NAMED)
 		return go_on_by_flow(ctx, scratch, service, result);

@@ -188,6 +188,12 @@ def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths)
         assert states == {after.tables.enums["connection_state"]["CONNECTION_FIN"]}
 
 
+def attach_by(monkeypatch: pytest.MonkeyPatch, attached: Callable[..., list[object]]) -> None:
+    """In place of interfaces that would get the program."""
+    monkeypatch.setattr(startup.attachment, "attach", attached)
+    monkeypatch.setattr(startup.attachment, "attachments", lambda _: [])
+
+
 def test_the_new_program_knows_what_began_before_it_takes_packets(
     before: w.World, paths: InstancePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,8 +207,7 @@ def test_the_new_program_knows_what_began_before_it_takes_packets(
             resets.append(reset(after, young))
         return []
 
-    monkeypatch.setattr(startup.attachment, "attach", attached)
-    monkeypatch.setattr(startup.attachment, "attachments", lambda _: [])
+    attach_by(monkeypatch, attached)
     startup.attach(paths, Configuration(interfaces=("lo",)))
 
     assert resets == [0]
@@ -223,8 +228,7 @@ def test_without_a_daemon_what_begins_while_it_is_attached_is_not_reset(
             done()
             return []
 
-        monkeypatch.setattr(startup.attachment, "attach", attached)
-        monkeypatch.setattr(startup.attachment, "attachments", lambda _: [])
+        attach_by(monkeypatch, attached)
         startup.attach_without_daemon(paths, loaded, Configuration(interfaces=("lo",)))
 
         assert meanwhile == {"drop_unknown"}

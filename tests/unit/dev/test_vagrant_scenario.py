@@ -21,6 +21,7 @@ from dev.vagrant.poller import (
     gap,
 )
 from dev.vagrant.service import SOCKET, Service
+from dev.vagrant.stage import Stage
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.waiting import wait_until
@@ -35,6 +36,29 @@ class FakeMachines:
     def run(self, name: str, script: str, timeout: float = 0) -> str:
         self.asked.append((name, script))
         return self.answers.pop(0)
+
+
+class SomeSilent(Machines):
+    """All but one say what they have logged."""
+
+    def __init__(self, silent: str) -> None:
+        self._silent = silent
+
+    def run(self, name: str, script: str, timeout: float = 0) -> str:
+        if name == self._silent:
+            raise LabError("it has no power")
+        return f"{name} has booted\n"
+
+
+def test_the_journals_of_all_that_answer_are_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    stage = Stage(SomeSilent("backend1"), Account(said.append), tmp_path, backends=2)
+
+    stage.keep_journals(tmp_path / "journals")
+
+    kept = {path.stem: path.read_text() for path in (tmp_path / "journals").iterdir()}
+    assert kept == {name: f"{name} has booted\n" for name in ("backend2", "director", "client")}
+    assert "the journal of backend1 could not be read: it has no power" in said[0]
 
 
 class TestService:
